@@ -1,0 +1,1 @@
+"""Stock engine for B2B sales platforms: reservations that never oversell."""

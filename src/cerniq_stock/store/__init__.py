@@ -1,0 +1,1 @@
+"""PostgreSQL: the batching writer, named SQL, migrations, reads, the embedded server."""

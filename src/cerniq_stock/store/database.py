@@ -1,0 +1,75 @@
+"""Connections: which role they act as, which tenant they see, how long they may take."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+from uuid import UUID
+
+import asyncpg
+import asyncpg.pool
+
+Role = Literal["cerniq_app", "cerniq_operator"]
+
+_LIMITS = {
+    "search_path": "cerniq",
+    "application_name": "cerniq-stock",
+    "timezone": "UTC",
+    "jit": "off",
+    # the engine's statements gain nothing from planning again
+    "plan_cache_mode": "force_generic_plan",
+    "lock_timeout": "3s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "30s",
+}
+
+
+KEY_LOOKUPS = {
+    # A plan made while a table was empty would scan it for ever: leave the planner no such choice.
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",
+    "enable_material": "off",
+}
+"""For connections whose every statement looks rows up by key."""
+
+
+async def connect(
+    dsn: str, role: Role = "cerniq_app", settings: Mapping[str, str] | None = None
+) -> asyncpg.Connection:
+    """Open a connection that acts as `role`. `settings` override the defaults."""
+    return await asyncpg.connect(
+        dsn, timeout=10, server_settings={**_LIMITS, "role": role, **(settings or {})}
+    )
+
+
+def create_pool(dsn: str, role: Role, *, max_size: int) -> Any:
+    """Make a pool (to be awaited or entered) whose connections act as `role`."""
+    return asyncpg.create_pool(
+        dsn, min_size=0, max_size=max_size, server_settings={**_LIMITS, "role": role}
+    )
+
+
+@asynccontextmanager
+async def as_tenant(
+    pool: asyncpg.Pool, tenant_id: UUID
+) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+    """Enter a transaction that sees one tenant's rows only. It commits on a clean exit."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(f"SET LOCAL app.tenant = '{tenant_id}'")
+        yield connection
+
+
+async def unsafe_role(connection: asyncpg.Connection) -> str | None:
+    """Say why row-level security would not hold for this connection's role, if so."""
+    row = await connection.fetchrow(
+        "SELECT r.rolname, r.rolsuper, r.rolbypassrls, EXISTS ("
+        "  SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        "  WHERE n.nspname = 'cerniq' AND c.relowner = r.oid) AS owns"
+        " FROM pg_roles r WHERE r.rolname = current_user"
+    )
+    assert row is not None
+    for fault in ("rolsuper", "rolbypassrls", "owns"):
+        if row[fault]:
+            return f"role {row['rolname']} bypasses row-level security ({fault})"
+    return None

@@ -1,0 +1,281 @@
+"""Lock and load everything that a batch of one tenant's commands may look at.
+
+Locks are taken in one order everywhere, which is why nothing deadlocks: negotiations by id,
+levels by (product, warehouse), reservations by id, and only then (in `write`) new keys.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from cerniq_stock import wire
+from cerniq_stock.domain.batch import wanted_from_holders
+from cerniq_stock.domain.commands import Command, Extend, Release, Reserve, SetNegotiation
+from cerniq_stock.domain.model import ZERO, Level, Line, Product, Reservation, Tenant
+from cerniq_stock.domain.outcomes import Answer, ReserveResult
+from cerniq_stock.domain.reserve import partial_warnings
+from cerniq_stock.domain.work import State
+from cerniq_stock.store.queries import SQL
+
+PREPARE = (
+    "PREPARE share_negotiations (uuid, uuid[]) AS SELECT FROM negotiations"
+    " WHERE tenant_id = $1 AND id = ANY ($2) ORDER BY id FOR SHARE"
+)
+"""Run once per connection: lets negotiations be locked in the round trip of BEGIN."""
+
+
+class Named(NamedTuple):
+    """What a batch of commands names."""
+
+    skus: set[str]
+    reservations: set[str]
+    negotiations: set[UUID]
+    ending_negotiations: set[UUID]
+    changing_negotiations: set[UUID]
+    reserve_keys: list[str]
+    keys: list[str]
+
+
+def _named(commands: Sequence[Command]) -> Named:
+    named = Named(set(), set(), set(), set(), set(), [], [])
+    for command in commands:
+        match command:
+            case Reserve():
+                named.skus.update([item.sku for item in command.items])
+                named.negotiations.add(command.negotiation_id)
+                named.reserve_keys.append(command.key)
+                if command.replaces is not None:
+                    named.reservations.add(command.replaces)
+                continue
+            case Extend():
+                named.reservations.add(command.reservation_id)
+            case Release():
+                if command.reservation_id is not None:
+                    named.reservations.add(command.reservation_id)
+                if command.negotiation_id is not None:
+                    named.negotiations.add(command.negotiation_id)
+                    named.ending_negotiations.add(command.negotiation_id)
+            case SetNegotiation():
+                named.negotiations.add(command.negotiation_id)
+                named.changing_negotiations.add(command.negotiation_id)
+                named.ending_negotiations.add(command.negotiation_id)
+            case _:
+                named.skus.add(command.sku)
+        if command.key is not None:
+            named.keys.append(command.key)
+    return named
+
+
+async def begin(
+    connection: asyncpg.Connection, tenant_id: UUID, commands: Sequence[Command]
+) -> Named:
+    """Open the transaction, name the tenant, lock the negotiations, all in one round trip."""
+    named = _named(commands)
+    start = f"BEGIN; SET LOCAL app.tenant = '{tenant_id}';"
+    if named.changing_negotiations:
+        await connection.execute(start)
+        await connection.execute(
+            SQL["insert_negotiations"], tenant_id, sorted(named.changing_negotiations), NEW_STATE
+        )
+        await connection.execute(
+            SQL["lock_negotiations_to_change"], tenant_id, sorted(named.negotiations)
+        )
+    elif named.negotiations:
+        ids = ",".join(map(str, named.negotiations))
+        await connection.execute(f"{start} EXECUTE share_negotiations ('{tenant_id}', '{{{ids}}}')")
+    else:
+        await connection.execute(start)
+    return named
+
+
+NEW_STATE = ""
+"""State of a negotiation row that was made a moment ago, in this transaction."""
+
+
+class Loaded(NamedTuple):
+    """The state under lock, and the database's clock after the locks. No tenant: no state."""
+
+    state: State | None
+    now: datetime
+
+
+async def load(
+    connection: asyncpg.Connection, tenant_id: UUID, commands: Sequence[Command], named: Named
+) -> Loaded:
+    """Lock the levels and reservations, then read what the decision needs."""
+    holds: dict[str, list[UUID]] = {}
+    if named.reservations or named.ending_negotiations:
+        rows = await connection.fetch(
+            SQL["products_of_holds"],
+            tenant_id,
+            list(named.reservations),
+            list(named.ending_negotiations),
+        )
+        holds = {row["id"]: row["products"] for row in rows}
+    levels = await _lock_levels(connection, tenant_id, named.skus, holds)
+    around = await connection.fetch(
+        SQL["look_around"], tenant_id, list(named.negotiations), named.reserve_keys
+    )
+    if not around:
+        now: datetime = await connection.fetchval("SELECT statement_timestamp()")
+        return Loaded(None, now)
+    state = _state(tenant_id, levels, around)
+    now, due = around[0]["now"], around[0]["due"]
+    if due and state.levels:
+        state = await _with_due(connection, state, now)
+    if named.keys:
+        state = await _with_answers(connection, state, named.keys)
+    wanted = wanted_from_holders(state, commands, due=due)
+    holders = set(holds) | named.reservations
+    if wanted:
+        holders |= await _holders(connection, tenant_id, wanted, now)
+    if holders:
+        state = replace(state, reservations=await _reservations(connection, tenant_id, holders))
+    return Loaded(state, now)
+
+
+async def _lock_levels(
+    connection: asyncpg.Connection, tenant_id: UUID, skus: set[str], holds: dict[str, list[UUID]]
+) -> list[asyncpg.Record]:
+    """One statement takes every level lock of the batch."""
+    if not holds:
+        return await connection.fetch(SQL["lock_levels"], tenant_id, list(skus))
+    products = {product_id for of in holds.values() for product_id in of}
+    if skus:
+        rows = await connection.fetch(SQL["products_of_skus"], tenant_id, list(skus))
+        products.update(row["id"] for row in rows)
+    return await connection.fetch(SQL["lock_levels_of_products"], tenant_id, list(products))
+
+
+def _state(
+    tenant_id: UUID, levels: Sequence[asyncpg.Record], around: Sequence[asyncpg.Record]
+) -> State:
+    first = around[0]
+    tenant = Tenant(
+        tenant_id,
+        first["name"],
+        first["language"],
+        tuple(first["warehouses"]),
+        first["max_extensions"],
+        first["max_reservation_h"],
+    )
+    products: dict[str, Product] = {}
+    by_product: dict[UUID, tuple[Level, ...]] = {}
+    for id_, sku, name, unit, status, reorder_point, restock, *figures in levels:
+        if sku not in products:
+            products[sku] = Product(id_, sku, name, unit, status, reorder_point, restock)
+            by_product[id_] = ()
+        if figures[0] is not None:
+            by_product[id_] += (Level(id_, *figures),)
+    if len(tenant.warehouses) > 1:
+        place = {name: n for n, name in enumerate(tenant.warehouses)}
+        by_product = {
+            id_: tuple(sorted(of, key=lambda x: place.get(x.warehouse, len(place))))
+            for id_, of in by_product.items()
+        }
+    return State(
+        tenant,
+        products,
+        by_product,
+        negotiations={
+            id_: state
+            for id_, state in zip(first["ids"] or (), first["states"] or (), strict=True)
+            if state != NEW_STATE
+        },
+        reserve_answers={
+            row["reservation_key"]: (row["fingerprint"], _told(row))
+            for row in around
+            if row["id"] is not None
+        },
+    )
+
+
+def _told(row: asyncpg.Record) -> ReserveResult:
+    """Rebuild the first answer to a reservation."""
+    items = wire.loads_items(row["items_json"])
+    reserved = sum((item.reserved_quantity for item in items), ZERO)
+    requested = sum((item.requested_quantity for item in items), ZERO)
+    return ReserveResult(
+        success=reserved > 0,
+        reservation_id=row["id"],
+        reservation_key=row["reservation_key"],
+        status="FAILED" if not reserved else "ACTIVE" if reserved == requested else "PARTIAL",
+        items=items,
+        total_reserved=reserved,
+        total_requested=requested,
+        expires_at=row["first_expires_at"],
+        warnings=partial_warnings(items),
+        errors=wire.loads_errors(row["errors_json"]),
+    )
+
+
+async def _with_due(connection: asyncpg.Connection, state: State, now: datetime) -> State:
+    """Mark what of each level is held by reservations past their expiry."""
+    rows = await connection.fetch(SQL["due_of_products"], state.tenant.id, list(state.levels), now)
+    due: dict[tuple[UUID, str], Decimal] = {
+        (row["product_id"], row["warehouse"]): row["due"] for row in rows
+    }
+    if not due:
+        return state
+    levels = {
+        id_: tuple(level._replace(due=due.get((id_, level.warehouse), ZERO)) for level in of)
+        for id_, of in state.levels.items()
+    }
+    return replace(state, levels=levels)
+
+
+async def _with_answers(connection: asyncpg.Connection, state: State, keys: Sequence[str]) -> State:
+    rows = await connection.fetch(SQL["told_answers"], state.tenant.id, keys)
+    answers: dict[str, tuple[bytes, Answer]] = {
+        row["key"]: (
+            row["fingerprint"],
+            wire.loads_answer(row["answer_type"], row["answer_json"]),
+        )
+        for row in rows
+    }
+    return replace(state, answers=answers)
+
+
+async def _holders(
+    connection: asyncpg.Connection, tenant_id: UUID, wanted: dict[UUID, Decimal], now: datetime
+) -> set[str]:
+    rows = await connection.fetch(
+        SQL["holders_to_give_way"], tenant_id, list(wanted), list(wanted.values()), now
+    )
+    return {row["reservation_id"] for row in rows}
+
+
+async def _reservations(
+    connection: asyncpg.Connection, tenant_id: UUID, ids: Iterable[str]
+) -> dict[str, Reservation]:
+    """Lock the headers, then read the lines in a snapshot of their own."""
+    wanted = sorted(ids)
+    headers = await connection.fetch(SQL["lock_reservations"], tenant_id, wanted)
+    rows = await connection.fetch(SQL["lines_of_reservations"], tenant_id, wanted)
+    lines: dict[str, list[Line]] = {}
+    for id_, *line in rows:
+        lines.setdefault(id_, []).append(Line(*line))
+    return {
+        row["id"]: Reservation(
+            id=row["id"],
+            key=row["reservation_key"],
+            negotiation_id=row["negotiation_id"],
+            type=row["type"],
+            priority=row["priority"],
+            status=row["status"],
+            created_at=row["created_at"],
+            expires_at=row["expires_at"],
+            lines=tuple(lines.get(row["id"], ())),
+            extensions=row["extensions"],
+            released_at=row["released_at"],
+            release_reason=row["release_reason"],
+            released_by=row["released_by"],
+            release_notes=row["release_notes"],
+        )
+        for row in headers
+    }

@@ -1,0 +1,246 @@
+-- Every statement of the engine, by name. `$1` is the tenant wherever a tenant's rows are touched;
+-- row-level security stands below it.
+
+-- name: lock_levels
+-- Products by SKU with their levels, locked in the one fixed order. Every product has a level.
+SELECT
+    p.id, p.sku, p.name, p.unit, p.status, p.reorder_point, p.expected_restock_date,
+    s.warehouse, s.total, s.reserved, s.blocked, s.version
+FROM unnest($2::text[]) AS q (sku)
+JOIN products AS p ON p.tenant_id = $1 AND p.sku = q.sku
+JOIN stock_levels AS s ON s.tenant_id = $1 AND s.product_id = p.id
+ORDER BY s.product_id, s.warehouse
+FOR NO KEY UPDATE OF s;
+
+-- name: lock_levels_of_products
+-- The same by product id.
+SELECT
+    p.id, p.sku, p.name, p.unit, p.status, p.reorder_point, p.expected_restock_date,
+    s.warehouse, s.total, s.reserved, s.blocked, s.version
+FROM unnest($2::uuid[]) AS q (id)
+JOIN products AS p ON p.tenant_id = $1 AND p.id = q.id
+JOIN stock_levels AS s ON s.tenant_id = $1 AND s.product_id = p.id
+ORDER BY s.product_id, s.warehouse
+FOR NO KEY UPDATE OF s;
+
+-- name: products_of_skus
+SELECT p.id
+FROM unnest($2::text[]) AS q (sku)
+JOIN products AS p ON p.tenant_id = $1 AND p.sku = q.sku;
+
+-- name: look_around
+-- The clock after the locks; the tenant's rules; whether anything is due; states of negotiations;
+-- reservations made under the batch's keys. A statement of its own, so that its snapshot sees
+-- what the holders of the locks before us committed.
+SELECT
+    statement_timestamp() AS now,
+    t.name, t.language, t.warehouses, t.max_extensions, t.max_reservation_h,
+    coalesce((
+        SELECT d.expires_at FROM stock_reservations AS d
+        WHERE d.tenant_id = $1 AND d.status = 'ACTIVE'
+        ORDER BY d.expires_at LIMIT 1
+    ) <= statement_timestamp(), false) AS due,
+    n.ids, n.states,
+    k.id, k.reservation_key, k.fingerprint, k.items_json, k.errors_json, k.first_expires_at
+FROM tenants AS t
+CROSS JOIN (
+    SELECT array_agg(id) AS ids, array_agg(state::text) AS states
+    FROM unnest($2::uuid[]) AS q (id)
+    JOIN negotiations USING (id)
+    WHERE tenant_id = $1
+) AS n
+LEFT JOIN (
+    unnest($3::text[]) AS q (key)
+    CROSS JOIN LATERAL (
+        SELECT * FROM stock_reservations AS r
+        WHERE r.tenant_id = $1 AND r.reservation_key = q.key
+        LIMIT 1
+    ) AS k
+) ON true
+WHERE t.id = $1;
+
+-- name: told_answers
+-- Answers given under the batch's keys.
+SELECT key, fingerprint, answer_type, answer_json
+FROM stock_commands WHERE tenant_id = $1 AND key = ANY ($2::text[]);
+
+-- name: products_of_holds
+-- What the named reservations, and the active ones of the named negotiations, have lines on.
+SELECT r.id, array_agg(DISTINCT l.product_id) AS products
+FROM (
+    SELECT id FROM stock_reservations WHERE tenant_id = $1 AND id = ANY ($2::text[])
+    UNION
+    SELECT id FROM stock_reservations
+    WHERE tenant_id = $1 AND status = 'ACTIVE' AND negotiation_id = ANY ($3::uuid[])
+) AS r
+JOIN stock_reservation_lines AS l ON l.tenant_id = $1 AND l.reservation_id = r.id
+GROUP BY r.id;
+
+-- name: lock_reservations
+-- Headers locked in order, after the levels.
+SELECT
+    id, reservation_key, negotiation_id, type, priority, status, created_at, expires_at,
+    extensions, released_at, release_reason, released_by, release_notes
+FROM stock_reservations
+WHERE tenant_id = $1 AND id = ANY ($2::text[])
+ORDER BY id FOR UPDATE;
+
+-- name: lines_of_reservations
+SELECT
+    l.reservation_id, l.line_no, l.product_id, p.sku, l.warehouse,
+    l.reserved, l.consumed, l.released
+FROM stock_reservation_lines AS l
+JOIN products AS p ON p.tenant_id = l.tenant_id AND p.id = l.product_id
+WHERE l.tenant_id = $1 AND l.reservation_id = ANY ($2::text[])
+ORDER BY l.reservation_id, l.line_no, l.warehouse;
+
+-- name: due_of_products
+-- How much of each level is held by reservations past their expiry.
+SELECT product_id, warehouse, sum(held) AS due
+FROM stock_reservation_lines
+WHERE tenant_id = $1 AND product_id = ANY ($2::uuid[])
+    AND held > 0 AND expires_at <= $3
+GROUP BY product_id, warehouse;
+
+-- name: holders_to_give_way
+-- Who may have to give way for so much of each product: expired first, then SOFT by priority,
+-- then the latest; no more of them than it takes.
+SELECT DISTINCT reservation_id
+FROM (
+    SELECT
+        l.reservation_id, w.amount,
+        sum(l.held) OVER (
+            PARTITION BY l.product_id
+            ORDER BY
+                (l.expires_at <= $4) DESC,
+                CASE r.priority WHEN 'NORMAL' THEN 0 WHEN 'HIGH' THEN 1 ELSE 2 END,
+                r.created_at DESC, r.id DESC, l.line_no, l.warehouse
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) - l.held AS before
+    FROM unnest($2::uuid[], $3::numeric[]) AS w (product_id, amount)
+    JOIN stock_reservation_lines AS l
+        ON l.tenant_id = $1 AND l.product_id = w.product_id AND l.held > 0
+    JOIN stock_reservations AS r ON r.tenant_id = $1 AND r.id = l.reservation_id
+    WHERE l.expires_at <= $4 OR r.type = 'SOFT'
+) AS ranked
+WHERE before < amount;
+
+-- name: write_holds
+-- Levels, new reservations, their lines and all movements, in one statement. Quantities come as
+-- integers of thousandths.
+WITH levels AS (
+    UPDATE stock_levels AS s
+    SET total = d.total * 0.001, reserved = d.reserved * 0.001, blocked = d.blocked * 0.001,
+        version = d.version, updated_at = $2
+    FROM unnest($3::uuid[], $4::text[], $5::int8[], $6::int8[], $7::int8[], $8::int8[])
+        AS d (product_id, warehouse, total, reserved, blocked, version)
+    WHERE s.tenant_id = $1 AND s.product_id = d.product_id AND s.warehouse = d.warehouse
+    RETURNING 1
+), headers AS (
+    INSERT INTO stock_reservations (
+        tenant_id, id, negotiation_id, reservation_key, fingerprint, type, status, priority,
+        items_json, errors_json, total_requested, total_reserved, first_expires_at, expires_at,
+        requested_by, channel, notes, created_at, updated_at
+    )
+    SELECT
+        $1, id, negotiation_id, key, fingerprint, type, status, priority, items::jsonb,
+        errors::jsonb, requested * 0.001, reserved * 0.001,
+        $2 + hours * interval '1 hour', $2 + hours * interval '1 hour',
+        requested_by, channel, notes, $2, $2
+    FROM unnest(
+        $9::text[], $10::uuid[], $11::text[], $12::bytea[], $13::text[], $14::text[], $15::text[],
+        $16::text[], $17::text[], $18::int8[], $19::int8[], $20::int2[],
+        $21::text[], $22::text[], $23::text[]
+    ) AS h (
+        id, negotiation_id, key, fingerprint, type, status, priority, items, errors, requested,
+        reserved, hours, requested_by, channel, notes
+    )
+), lines AS (
+    INSERT INTO stock_reservation_lines (
+        tenant_id, reservation_id, line_no, warehouse, product_id, reserved, expires_at
+    )
+    SELECT $1, id, line_no, warehouse, product_id, reserved * 0.001, $2 + hours * interval '1 hour'
+    FROM unnest($24::text[], $25::int2[], $26::text[], $27::uuid[], $28::int8[], $29::int2[])
+        AS x (id, line_no, warehouse, product_id, reserved, hours)
+), movements AS (
+    INSERT INTO stock_movements (
+        tenant_id, created_at, id, product_id, sku, warehouse, type, total_delta, reserved_delta,
+        blocked_delta, previous_available, sequence, reference_type, reference_id, negotiation_id,
+        notes, created_by
+    )
+    SELECT
+        $1, $2, id, product_id, sku, warehouse, type, total * 0.001, reserved * 0.001,
+        blocked * 0.001, previous * 0.001, sequence, reference_type, reference_id, negotiation_id,
+        notes, created_by
+    FROM unnest(
+        $30::text[], $31::uuid[], $32::text[], $33::text[], $34::text[], $35::int8[],
+        $36::int8[], $37::int8[], $38::int8[], $39::int8[], $40::text[], $41::text[],
+        $42::uuid[], $43::text[], $44::text[]
+    ) AS x (
+        id, product_id, sku, warehouse, type, total, reserved, blocked, previous, sequence,
+        reference_type, reference_id, negotiation_id, notes, created_by
+    )
+)
+SELECT count(*) FROM levels;
+
+-- name: insert_levels
+INSERT INTO stock_levels (tenant_id, product_id, warehouse, total, reserved, blocked, version)
+SELECT $1, product_id, warehouse, total * 0.001, reserved * 0.001, blocked * 0.001, version
+FROM unnest($2::uuid[], $3::text[], $4::int8[], $5::int8[], $6::int8[], $7::int8[])
+    AS x (product_id, warehouse, total, reserved, blocked, version);
+
+-- name: write_changed_lines
+UPDATE stock_reservation_lines AS l
+SET consumed = x.consumed, released = x.released, expires_at = x.expires_at
+FROM unnest(
+    $2::text[], $3::int2[], $4::text[], $5::numeric[], $6::numeric[], $7::timestamptz[]
+) AS x (reservation_id, line_no, warehouse, consumed, released, expires_at)
+WHERE l.tenant_id = $1 AND l.reservation_id = x.reservation_id AND l.line_no = x.line_no
+    AND l.warehouse = x.warehouse;
+
+-- name: write_changed_reservations
+UPDATE stock_reservations AS r
+SET status = x.status, expires_at = x.expires_at, extensions = x.extensions,
+    released_at = x.released_at, release_reason = x.release_reason,
+    released_by = x.released_by, release_notes = x.release_notes, updated_at = $2
+FROM unnest(
+    $3::text[], $4::text[], $5::timestamptz[], $6::int2[], $7::timestamptz[], $8::text[],
+    $9::text[], $10::text[]
+) AS x (
+    id, status, expires_at, extensions, released_at, release_reason, released_by, release_notes
+)
+WHERE r.tenant_id = $1 AND r.id = x.id;
+
+-- name: write_negotiations
+UPDATE negotiations AS n SET state = x.state, updated_at = $2
+FROM unnest($3::uuid[], $4::text[]) AS x (id, state)
+WHERE n.tenant_id = $1 AND n.id = x.id;
+
+-- name: lock_negotiations_to_change
+SELECT id FROM negotiations WHERE tenant_id = $1 AND id = ANY ($2::uuid[]) ORDER BY id FOR UPDATE;
+
+-- name: insert_negotiations
+INSERT INTO negotiations (tenant_id, id, state)
+SELECT $1, x.id, $3::text FROM unnest($2::uuid[]) AS x (id) ORDER BY x.id
+ON CONFLICT DO NOTHING;
+
+-- name: write_answers
+INSERT INTO stock_commands (tenant_id, created_at, key, fingerprint, answer_type, answer_json)
+SELECT $1, $2, x.key, x.fingerprint, x.type, x.answer::jsonb
+FROM unnest($3::text[], $4::bytea[], $5::text[], $6::text[]) AS x (key, fingerprint, type, answer)
+ORDER BY x.key;
+
+-- name: write_notifications
+INSERT INTO notifications (
+    tenant_id, created_at, id, type, severity, title, message, entity_type, entity_id
+)
+SELECT $1, $2, x.*
+FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+    AS x;
+
+-- name: was_written
+-- Whether a transaction whose commit was lost on the wire took effect: it wrote this row.
+SELECT
+    EXISTS (SELECT FROM stock_reservations WHERE tenant_id = $1 AND id = $2)
+    OR EXISTS (SELECT FROM stock_movements WHERE tenant_id = $1 AND id = $2)
+    OR EXISTS (SELECT FROM stock_commands WHERE tenant_id = $1 AND key = $2);

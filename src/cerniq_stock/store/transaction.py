@@ -1,0 +1,86 @@
+"""One batch of a tenant's commands as one transaction: lock, load, decide, write once."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+
+from cerniq_stock.domain.batch import decide_many
+from cerniq_stock.domain.commands import Command, Reserve
+from cerniq_stock.domain.model import ZERO
+from cerniq_stock.domain.outcomes import (
+    Answer,
+    Refusal,
+    Refused,
+    ReservationError,
+    ReserveResult,
+)
+from cerniq_stock.store.load import begin, load
+from cerniq_stock.store.queries import SQL
+from cerniq_stock.store.write import write
+
+Result = ReserveResult | Answer
+
+
+class Transaction:
+    """A batch on its way through the database.
+
+    `answers` and `proof` (the id of a row that only this batch wrote) are there from the moment
+    of COMMIT on: should its outcome be lost on the wire, the row tells whether it took effect.
+    """
+
+    def __init__(self, tenant_id: UUID, commands: Sequence[Command]) -> None:
+        self.tenant_id = tenant_id
+        self.commands = commands
+        self.answers: tuple[Result, ...] = ()
+        self.proof: str | None = None
+
+    async def run(self, connection: asyncpg.Connection) -> tuple[Result, ...]:
+        """Decide and commit; return the answers in the order of the commands.
+
+        May be run again on another connection after the first was lost: what was committed then
+        is not done again.
+        """
+        try:
+            return await self._run(connection)
+        except BaseException:
+            if not connection.is_closed() and connection.is_in_transaction():
+                await connection.execute("ROLLBACK")
+            raise
+
+    async def _run(self, connection: asyncpg.Connection) -> tuple[Result, ...]:
+        named = await begin(connection, self.tenant_id, self.commands)
+        state, now = await load(connection, self.tenant_id, self.commands, named)
+        # after the locks: by now the lost transaction has ended, one way or the other
+        if self.proof is not None and await connection.fetchval(
+            SQL["was_written"], self.tenant_id, self.proof
+        ):
+            await connection.execute("ROLLBACK")
+            return self.answers
+        self.proof = None
+        if state is None:
+            self.answers = tuple(_no_tenant(command, now) for command in self.commands)
+        else:
+            self.answers, changes = decide_many(state, self.commands, now)
+            self.proof = await write(connection, state, changes, now)
+        await connection.execute("COMMIT")
+        return self.answers
+
+
+def _no_tenant(command: Command, now: datetime) -> Result:
+    refused = Refused(Refusal.TENANT_NOT_FOUND, "No such tenant")
+    if not isinstance(command, Reserve):
+        return refused
+    return ReserveResult(
+        success=False,
+        reservation_id=None,
+        reservation_key=command.key,
+        status="FAILED",
+        items=(),
+        total_reserved=ZERO,
+        total_requested=sum((item.quantity for item in command.items), ZERO),
+        expires_at=now + timedelta(hours=command.expires_in_h),
+        warnings=(),
+        errors=(ReservationError("", refused.code, refused.message),),
+    )

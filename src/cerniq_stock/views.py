@@ -1,0 +1,209 @@
+"""What can be looked at: frozen rows of the reads, in camelCase on the wire."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from cerniq_stock.domain.outcomes import ItemResult, ReservationError, Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Availability(Wire):
+    """What of one SKU can be promised at `as_of` (the database's clock), over all warehouses.
+
+    `reserved` leaves out reservations past their expiry, swept or not. An unknown SKU is not
+    answered at all.
+    """
+
+    sku: str
+    product_id: UUID
+    unit: str
+    status: str
+    total: Decimal
+    reserved: Decimal
+    blocked: Decimal
+    available: Decimal
+    restock_date: date | None
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LevelView(Wire):
+    """Stock of one product in one warehouse, expiry exact."""
+
+    sku: str
+    name: str
+    unit: str
+    status: str
+    warehouse: str
+    total: Decimal
+    reserved: Decimal
+    blocked: Decimal
+    available: Decimal
+    reorder_point: Decimal
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Holder(Wire):
+    """A live line that holds goods."""
+
+    reservation_id: str
+    negotiation_id: UUID
+    type: str
+    priority: str
+    warehouse: str
+    held: Decimal
+    expires_at: datetime
+    requested_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation(Wire):
+    """Why so much is available: total - held by whom - blocked, warehouse by warehouse."""
+
+    availability: Availability
+    levels: tuple[LevelView, ...]
+    holders: tuple[Holder, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LineView(Wire):
+    """What a reservation took of one product in one warehouse, and what became of it."""
+
+    line_no: int
+    sku: str
+    product_id: UUID
+    warehouse: str
+    reserved: Decimal
+    held: Decimal
+    consumed: Decimal
+    released: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationView(Wire):
+    """A reservation as it stands: `status` is EXPIRED from the instant of expiry on.
+
+    `items` and `errors` are the first answer, as given; `lines` are what is held now.
+    """
+
+    id: str
+    reservation_key: str
+    negotiation_id: UUID
+    type: str
+    status: str
+    priority: str
+    total_requested: Decimal
+    total_reserved: Decimal
+    total_held: Decimal
+    extensions: int
+    created_at: datetime
+    expires_at: datetime
+    released_at: datetime | None
+    release_reason: str | None
+    released_by: str | None
+    release_notes: str | None
+    requested_by: str | None
+    channel: str | None
+    notes: str | None
+    items: tuple[ItemResult, ...] = ()
+    errors: tuple[ReservationError, ...] = ()
+    lines: tuple[LineView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MovementView(Wire):
+    """One change of one level. `sequence` counts the level's movements."""
+
+    id: str
+    created_at: datetime
+    sku: str
+    product_id: UUID
+    warehouse: str
+    type: str
+    quantity: Decimal
+    total_delta: Decimal
+    reserved_delta: Decimal
+    blocked_delta: Decimal
+    previous_available: Decimal
+    new_available: Decimal
+    sequence: int
+    reference_type: str | None
+    reference_id: str | None
+    negotiation_id: UUID | None
+    order_id: UUID | None
+    notes: str | None
+    created_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProductView(Wire):
+    """A product with its figures over all warehouses, expiry exact."""
+
+    id: UUID
+    sku: str
+    name: str
+    unit: str
+    status: str
+    price: Decimal | None
+    currency: str
+    reorder_point: Decimal
+    reorder_quantity: Decimal
+    expected_restock_date: date | None
+    stock_total: Decimal
+    stock_reserved: Decimal
+    stock_blocked: Decimal
+    stock_available: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationView(Wire):
+    """A message for the tenant's people."""
+
+    id: str
+    created_at: datetime
+    type: str
+    severity: str
+    title: str
+    message: str
+    entity_type: str
+    entity_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TenantView(Wire):
+    """A merchant and its rules."""
+
+    id: UUID
+    name: str
+    language: str
+    warehouses: tuple[str, ...]
+    max_extensions: int
+    max_reservation_h: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Difference(Wire):
+    """Something that must always hold and does not. `rule` is one of `verify`'s checks."""
+
+    rule: str
+    tenant_id: UUID
+    subject: str
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report(Wire):
+    """What `verify` looked at and found. No differences: every invariant holds."""
+
+    ok: bool
+    differences: tuple[Difference, ...]
+    tenants: int
+    levels: int
+    movements: int
+    reservations: int
+    duration_s: float
