@@ -207,12 +207,16 @@ def test_server_outlives_its_starter(data_dir: Path) -> None:
 
 
 def test_kill_during_the_first_start(data_dir: Path) -> None:
-    for delay_s in (0.1, 0.25, 0.4):
+    draft = data_dir / embedded.DRAFT_FOLDER
+    for delay_s in (0, 0.15, 0.3):
+        shutil.rmtree(data_dir, ignore_errors=True)
         starter = python(START, data_dir)
+        wait_until(draft.exists)
         time.sleep(delay_s)
         kill(starter)
-    assert query(start(data_dir), "select 1") == 1
-    assert not (data_dir / embedded.DRAFT_FOLDER).exists()
+        assert query(start(data_dir), "select 1") == 1
+        embedded.stop(data_dir, "immediate")
+    assert not draft.exists()
 
 
 def test_completes_a_cluster_that_was_moved_halfway(data_dir: Path) -> None:

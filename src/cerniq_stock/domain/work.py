@@ -59,8 +59,10 @@ class Created(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a batch writes: levels in their final state, reservations as they were made, and those
-    that changed (they may have been made in this very batch) in their final state.
+    """What a batch writes.
+
+    Levels in their final state; reservations as they were made; and reservations that changed
+    (they may have been made in this very batch) in their final state.
     """
 
     levels: tuple[Level, ...] = ()

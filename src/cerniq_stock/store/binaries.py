@@ -220,7 +220,7 @@ def make_data_dir(data_dir: Path, account: Account | None) -> None:
     if data_dir.exists() and data_dir.stat().st_uid == account.uid:
         return
     make_parents(data_dir.parent)
-    # Made aside and renamed, so that nobody meets a folder that has no owner yet. The rename
+    # Made aside and renamed, so that no process meets a folder of the wrong owner. The rename
     # replaces an empty folder and fails on any other.
     fresh = Path(tempfile.mkdtemp(prefix=f".{data_dir.name}.", dir=data_dir.parent))
     hand_over(fresh, account)

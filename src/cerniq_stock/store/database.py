@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
 import asyncpg
@@ -73,3 +74,30 @@ async def unsafe_role(connection: asyncpg.Connection) -> str | None:
         if row[fault]:
             return f"role {row['rolname']} bypasses row-level security ({fault})"
     return None
+
+
+def with_database(dsn: str, name: str) -> str:
+    """Return the address of another database on the same server."""
+    parts = urlsplit(dsn)
+    return urlunsplit(parts._replace(path=f"/{name}"))
+
+
+async def create_database(dsn: str, name: str, *, template: str = "template1") -> str:
+    """Make a database on the server of `dsn` unless it exists; return its address."""
+    connection = await asyncpg.connect(with_database(dsn, "postgres"))
+    try:
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
+        pass  # it is there, or another process makes it at this moment
+    finally:
+        await connection.close()
+    return with_database(dsn, name)
+
+
+async def drop_database(dsn: str, name: str) -> None:
+    """Drop a database on the server of `dsn`, whoever is connected to it."""
+    connection = await asyncpg.connect(with_database(dsn, "postgres"))
+    try:
+        await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    finally:
+        await connection.close()

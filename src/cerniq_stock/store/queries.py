@@ -1,4 +1,4 @@
-"""The statements of `queries.sql`, by name."""
+"""The statements of `queries.sql` and `reads.sql`, by name."""
 
 from importlib.resources import files
 
@@ -8,4 +8,8 @@ def _parse(text: str) -> dict[str, str]:
     return {name.strip(): body.strip() for name, _, body in (p.partition("\n") for p in parts)}
 
 
-SQL = _parse((files("cerniq_stock.store") / "queries.sql").read_text(encoding="utf-8"))
+def _load(file: str) -> dict[str, str]:
+    return _parse((files("cerniq_stock.store") / file).read_text(encoding="utf-8"))
+
+
+SQL = _load("queries.sql") | _load("reads.sql")

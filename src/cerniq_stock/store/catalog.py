@@ -1,0 +1,159 @@
+"""Tenants and products: written seldom, straight through SQL."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from cerniq_stock import validate
+from cerniq_stock.domain.messages import LANGUAGES
+from cerniq_stock.domain.model import ProductStatus, Unit
+from cerniq_stock.errors import InvalidInputError
+from cerniq_stock.store.database import as_tenant
+
+_PRODUCTS_A_STATEMENT = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class NewTenant:
+    """A merchant to be made. `warehouses` stand in the order in which stock is taken.
+
+    A reservation may be extended `max_extensions` times and last `max_reservation_h` hours in all.
+    """
+
+    name: str
+    id: UUID = field(default_factory=uuid4)
+    language: str = "ro"
+    warehouses: tuple[str, ...] = ("MAIN",)
+    max_extensions: int = 3
+    max_reservation_h: int = 336
+
+
+@dataclass(frozen=True, slots=True)
+class NewProduct:
+    """A product to be inserted, or updated where its SKU exists (the id is kept then)."""
+
+    sku: str
+    name: str
+    id: UUID | None = None
+    unit: Unit | str = Unit.BUC
+    status: ProductStatus | str = ProductStatus.ACTIVE
+    price: Decimal | None = None
+    currency: str = "RON"
+    reorder_point: Decimal = Decimal(10)
+    reorder_quantity: Decimal = Decimal(100)
+    expected_restock_date: date | None = None
+
+
+async def insert_tenant(operator: asyncpg.Pool, tenant: NewTenant) -> None:
+    """Make a tenant. Raises InvalidInputError for bad values or a taken id."""
+    if tenant.language not in LANGUAGES:
+        raise InvalidInputError("language", f"language must be one of {sorted(LANGUAGES)}")
+    names = [validate.text("warehouse", name, most=50) for name in tenant.warehouses]
+    if not names or len(set(names)) != len(names):
+        raise InvalidInputError("warehouses", "name at least one warehouse, each once")
+    if tenant.max_extensions < 0 or tenant.max_reservation_h < 1:
+        raise InvalidInputError("maxExtensions", "limits of extension must not be negative")
+    try:
+        await operator.execute(
+            "INSERT INTO tenants"
+            " (id, name, language, warehouses, max_extensions, max_reservation_h)"
+            " VALUES ($1, $2, $3, $4, $5, $6)",
+            validate.uuid("tenantId", tenant.id),
+            validate.text("name", tenant.name, most=100),
+            tenant.language,
+            names,
+            tenant.max_extensions,
+            tenant.max_reservation_h,
+        )
+    except asyncpg.UniqueViolationError:
+        raise InvalidInputError("tenantId", f"Tenant {tenant.id} exists already") from None
+
+
+async def upsert_products(
+    app: asyncpg.Pool, tenant_id: UUID, products: Sequence[NewProduct]
+) -> int:
+    """Insert or update by SKU, all or none; returns how many are new."""
+    rows = [_checked(product) for product in products]
+    skus = [row[1] for row in rows]
+    if len(set(skus)) != len(skus):
+        twice = next(sku for sku in skus if skus.count(sku) > 1)
+        raise InvalidInputError("sku", f"SKU {twice} stands twice in the list")
+    rows.sort(key=lambda row: row[1])
+    made = 0
+    async with as_tenant(app, tenant_id) as connection:
+        for start in range(0, len(rows), _PRODUCTS_A_STATEMENT):
+            chunk = rows[start : start + _PRODUCTS_A_STATEMENT]
+            await _refuse_new_units(connection, tenant_id, chunk)
+            made += await connection.fetchval(_UPSERT, tenant_id, *zip(*chunk, strict=True))
+    return made
+
+
+def _checked(product: NewProduct) -> tuple[Any, ...]:
+    price = product.price
+    if price is not None and (not price.is_finite() or not 0 <= price < Decimal("1e10")):
+        raise InvalidInputError("price", f"price of {product.sku} is not usable: {price}")
+    points = [
+        validate.number(name, value)
+        for name, value in (
+            ("reorderPoint", product.reorder_point),
+            ("reorderQuantity", product.reorder_quantity),
+        )
+    ]
+    if min(points) < 0:
+        raise InvalidInputError("reorderPoint", f"reorder point of {product.sku} is negative")
+    return (
+        uuid4() if product.id is None else validate.uuid("productId", product.id),
+        validate.text("sku", product.sku, most=validate.MAX_SKU),
+        validate.text("name", product.name, most=200),
+        validate.choice("unit", Unit, product.unit),
+        validate.choice("status", ProductStatus, product.status),
+        price,
+        validate.text("currency", product.currency, most=3),
+        *points,
+        product.expected_restock_date,
+    )
+
+
+async def _refuse_new_units(
+    connection: Any, tenant_id: UUID, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Figures in the old unit would silently mean something else."""
+    row = await connection.fetchrow(
+        "SELECT p.sku, p.unit FROM unnest($2::text[], $3::text[]) AS q (sku, unit)"
+        " JOIN products AS p ON p.tenant_id = $1 AND p.sku = q.sku AND p.unit <> q.unit"
+        " WHERE EXISTS (SELECT FROM stock_movements AS m"
+        "  WHERE m.tenant_id = $1 AND m.product_id = p.id) LIMIT 1",
+        tenant_id,
+        [row[1] for row in rows],
+        [row[3] for row in rows],
+    )
+    if row is not None:
+        raise InvalidInputError(
+            "unit", f"The unit of {row['sku']} stays {row['unit']}: its stock was moved in it"
+        )
+
+
+_UPSERT = """
+WITH written AS (
+    INSERT INTO products AS p (
+        tenant_id, id, sku, name, unit, status, price, currency, reorder_point, reorder_quantity,
+        expected_restock_date
+    )
+    SELECT $1, x.* FROM unnest(
+        $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::numeric[], $8::text[],
+        $9::numeric[], $10::numeric[], $11::date[]
+    ) AS x
+    ON CONFLICT (tenant_id, sku) DO UPDATE SET
+        name = excluded.name, unit = excluded.unit, status = excluded.status,
+        price = excluded.price, currency = excluded.currency,
+        reorder_point = excluded.reorder_point, reorder_quantity = excluded.reorder_quantity,
+        expected_restock_date = excluded.expected_restock_date, updated_at = statement_timestamp()
+    RETURNING xmax = 0 AS made
+)
+SELECT count(*) FILTER (WHERE made) FROM written
+"""

@@ -1,0 +1,1 @@
+"""What can be looked at, expiry exact: one query each."""

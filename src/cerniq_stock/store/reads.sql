@@ -1,0 +1,27 @@
+-- The reads, by name. `$1` is the tenant; row-level security stands below it. Nothing here waits
+-- for the sweep: what is past its expiry at `statement_timestamp()` holds nothing.
+
+-- name: availability
+-- The levels of products by SKU, as thousandths. What is due is looked for only where the tenant
+-- has anything due: the first row of one index tells.
+SELECT
+    p.sku, p.id, p.unit, p.status, p.expected_restock_date,
+    (s.total * 1000)::int8,
+    (s.reserved * 1000)::int8,
+    (s.blocked * 1000)::int8,
+    CASE
+        WHEN (
+            SELECT d.expires_at FROM stock_reservations AS d
+            WHERE d.tenant_id = $1 AND d.status = 'ACTIVE'
+            ORDER BY d.expires_at LIMIT 1
+        ) <= statement_timestamp() THEN (
+            SELECT (coalesce(sum(l.held), 0) * 1000)::int8 FROM stock_reservation_lines AS l
+            WHERE l.tenant_id = $1 AND l.product_id = s.product_id AND l.warehouse = s.warehouse
+                AND l.held > 0 AND l.expires_at <= statement_timestamp()
+        )
+        ELSE 0
+    END,
+    (SELECT (extract(epoch FROM statement_timestamp()) * 1000000)::int8)
+FROM products AS p
+JOIN stock_levels AS s ON s.tenant_id = $1 AND s.product_id = p.id
+WHERE p.tenant_id = $1 AND p.sku = ANY ($2::text[]);

@@ -1,0 +1,153 @@
+"""From what a caller says to commands that mean something (§2.3, §3.3), or one clear sentence.
+
+Quantities leave here with exactly three decimal places, so that `1` and `1.0` are the same
+question. Whether the unit allows them is decided with the product at hand (`domain.reserve`).
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any, TypeVar
+from uuid import UUID
+
+from cerniq_stock.domain.commands import Item, Quantity
+from cerniq_stock.domain.model import Unit
+from cerniq_stock.errors import InvalidInputError
+
+MAX_LINES = 100
+MAX_QUANTITY = Decimal(10_000)
+MAX_STOCK = Decimal(10_000_000_000)
+MAX_HOURS = 168
+MAX_SKU = 50
+MAX_KEY = 100
+MAX_NOTES = 500
+MAX_NAME = 100
+
+_THOUSANDTH = Decimal("0.001")
+_STATE = re.compile(r"[A-Z][A-Z_]{0,29}")
+
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def text(field: str, value: object, *, most: int) -> str:
+    """Accept a non-empty text of at most `most` characters that PostgreSQL can store."""
+    if not isinstance(value, str) or not value:
+        raise InvalidInputError(field, f"{field} must be a non-empty text")
+    if len(value) > most:
+        raise InvalidInputError(field, f"{field} has {len(value)} characters, at most {most}")
+    if "\0" in value:
+        raise InvalidInputError(field, f"{field} contains a NUL character")
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise InvalidInputError(field, f"{field} is not valid Unicode text")
+    return value
+
+
+def optional_text(field: str, value: str | None, *, most: int) -> str | None:
+    """Like `text`, or None."""
+    return None if value is None else text(field, value, most=most)
+
+
+def uuid(field: str, value: UUID | str) -> UUID:
+    """Accept a UUID, as such or in text."""
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value)
+    except (ValueError, TypeError, AttributeError):
+        raise InvalidInputError(field, f"{field} is not a UUID: {value!r}") from None
+
+
+def number(field: str, value: object, *, most: Decimal = MAX_STOCK) -> Decimal:
+    """Accept an exact number with at most three decimal places, of either sign.
+
+    Binary fractions are refused: they are not what their digits say.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
+        raise InvalidInputError(field, f"{field} must be an exact number, not {value!r}")
+    try:
+        quantity = Decimal(value)
+        exact = quantity.quantize(_THOUSANDTH)
+    except InvalidOperation:
+        raise InvalidInputError(field, f"{field} is not a usable number: {value!r}") from None
+    if not quantity.is_finite() or exact != quantity:
+        raise InvalidInputError(field, f"{field} has more than three decimal places: {value}")
+    if abs(exact) > most:
+        raise InvalidInputError(field, f"{field} is more than {most}: {value}")
+    return exact
+
+
+def positive(field: str, value: object, *, most: Decimal = MAX_STOCK) -> Decimal:
+    """Accept an exact number above zero."""
+    quantity = number(field, value, most=most)
+    if quantity <= 0:
+        raise InvalidInputError(field, f"{field} must be above zero: {value}")
+    return quantity
+
+
+def hours(field: str, value: int) -> int:
+    """Accept whole hours, 1 to 168 (§2.3)."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_HOURS:
+        raise InvalidInputError(field, f"{field} must be a whole number from 1 to {MAX_HOURS}")
+    return value
+
+
+def choice(field: str, kind: type[E], value: object) -> E:
+    """Accept a member of an enumeration, or its word."""
+    if isinstance(value, kind):
+        return value
+    try:
+        return kind(value)
+    except ValueError:
+        words = ", ".join(kind)
+        raise InvalidInputError(field, f"{field} must be one of {words}: {value!r}") from None
+
+
+def state(field: str, value: str) -> str:
+    """Accept the name of a negotiation's state: capital letters and underscores."""
+    if not isinstance(value, str) or not _STATE.fullmatch(value):
+        raise InvalidInputError(field, f"{field} must be a word in capital letters: {value!r}")
+    return value
+
+
+def items(lines: Iterable[Item]) -> tuple[Item, ...]:
+    """Accept 1 to 100 lines of a reservation."""
+    checked = tuple([_item(line) for line in lines])
+    if not 1 <= len(checked) <= MAX_LINES:
+        raise InvalidInputError("items", f"{len(checked)} lines; there may be 1 to {MAX_LINES}")
+    return checked
+
+
+def _item(line: Item) -> Item:
+    sku = text("sku", line.sku, most=MAX_SKU)
+    quantity = positive("quantity", line.quantity, most=MAX_QUANTITY)
+    product_id = None if line.product_id is None else uuid("productId", line.product_id)
+    unit = None if line.unit is None else choice("unitOfMeasure", Unit, line.unit)
+    return Item(sku, quantity, product_id, unit)
+
+
+def quantities(
+    amounts: Mapping[str, Decimal] | Iterable[Quantity] | None,
+) -> tuple[Quantity, ...] | None:
+    """Accept amounts by SKU for a partial release; None means everything."""
+    if amounts is None:
+        return None
+    pairs = amounts.items() if isinstance(amounts, Mapping) else amounts
+    checked = tuple(
+        Quantity(text("sku", sku, most=MAX_SKU), positive("quantity", quantity))
+        for sku, quantity in map(_pair, pairs)
+    )
+    if not 1 <= len(checked) <= MAX_LINES:
+        raise InvalidInputError("items", f"{len(checked)} lines; there may be 1 to {MAX_LINES}")
+    return checked
+
+
+def _pair(entry: Any) -> tuple[Any, Any]:
+    return (entry.sku, entry.quantity) if isinstance(entry, Quantity) else entry
+
+
+def fingerprint(*question: object) -> bytes:
+    """Digest of everything that was asked, to tell a repeat from a reuse of its key."""
+    return blake2b(repr(question).encode("utf-8", "surrogatepass"), digest_size=16).digest()

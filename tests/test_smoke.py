@@ -1,0 +1,2 @@
+async def test_schema(superuser):
+    assert await superuser.fetchval("select count(*) from tenants") == 0
