@@ -122,7 +122,7 @@ class Stock:
         command = Reserve(
             id_,
             f"res_{id_}" if key is None else validate.text("reservationKey", key, most=100),
-            validate.fingerprint(negotiation, lines, kind, rank, lasts_h, replaced),
+            validate.reserve_fingerprint(lines, negotiation, kind, rank, lasts_h, replaced),
             negotiation,
             lines,
             kind,

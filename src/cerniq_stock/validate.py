@@ -99,7 +99,7 @@ def choice(field: str, kind: type[E], value: object) -> E:
     if isinstance(value, kind):
         return value
     try:
-        return kind(value)
+        return kind(str(value))
     except ValueError:
         words = ", ".join(kind)
         raise InvalidInputError(field, f"{field} must be one of {words}: {value!r}") from None
@@ -151,3 +151,10 @@ def _pair(entry: Any) -> tuple[Any, Any]:
 def fingerprint(*question: object) -> bytes:
     """Digest of everything that was asked, to tell a repeat from a reuse of its key."""
     return blake2b(repr(question).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def reserve_fingerprint(lines: tuple[Item, ...], *question: object) -> bytes:
+    """Do the same for a reservation, where the general way would be a tenth of all the work."""
+    asked = [f"{x.sku}\0{x.quantity}\0{x.product_id}\0{x.unit}" for x in lines]
+    asked += map(str, question)
+    return blake2b("\0".join(asked).encode(), digest_size=16).digest()

@@ -49,13 +49,17 @@ async def prepare_database(settings: Settings) -> str:
 
 @asynccontextmanager
 async def open_stock(
-    url: str | None = None, *, settings: Settings | None = None, sweep: bool = True
+    url: str | None = None,
+    *,
+    settings: Settings | None = None,
+    limits: Limits | None = None,
+    sweep: bool = True,
 ) -> AsyncIterator[Stock]:
     """Open the engine for the length of a block: an async context manager.
 
     `url` names a PostgreSQL database; without it CERNIQ_DATABASE_URL does, and without that the
-    embedded server is started (it keeps running afterwards). While the handle is open, expired
-    reservations are swept within a second, unless `sweep` is False.
+    embedded server is started (it keeps running afterwards). `limits` bounds the writer. While
+    the handle is open, expired reservations are swept within a second, unless `sweep` is False.
 
     Raises UnavailableError when the schema is not up to date or row-level security would not hold.
     """
@@ -73,6 +77,6 @@ async def open_stock(
         if sweep:
             await stack.enter_async_context(Sweeper(dsn))
         availability = await stack.enter_async_context(AvailabilityReader(dsn))
-        limits = Limits(connections=settings.writer_connections)
+        limits = limits or Limits(connections=settings.writer_connections)
         writer = await stack.enter_async_context(Writer(dsn, limits))
         yield Stock(dsn, writer, availability, app, operator)

@@ -91,7 +91,7 @@ class Work:
         self.reserve_answers = dict(state.reserve_answers)
         self.answers = dict(state.answers)
         self.created: list[Created] = []
-        self.changed_levels: set[tuple[UUID, int]] = set()
+        self.changed_levels: set[tuple[UUID, str]] = set()
         self.changed_reservations: set[str] = set()
         self.changed_negotiations: set[UUID] = set()
         self.new_answers: list[str] = []
@@ -102,8 +102,14 @@ class Work:
     def changes(self) -> Changes:
         """Freeze what is to be written."""
         reservations = self.reservations
+        changed = self.changed_levels
         return Changes(
-            levels=tuple(self.levels[product][index] for product, index in self.changed_levels),
+            levels=tuple(
+                level
+                for product_id in dict.fromkeys([product_id for product_id, _ in changed])
+                for level in self.levels[product_id]
+                if (product_id, level.warehouse) in changed
+            ),
             created=tuple(self.created),
             changed=tuple(reservations[id_] for id_ in sorted(self.changed_reservations)),
             movements=tuple(self.movements),
@@ -130,8 +136,11 @@ class Work:
         for index, level in enumerate(levels):
             if level.warehouse == warehouse:
                 return index
-        levels.append(Level(product_id, warehouse, ZERO, ZERO, ZERO, 0))
-        return len(levels) - 1
+        order = self.tenant.warehouses
+        earlier = set(order[: order.index(warehouse)])
+        index = sum(level.warehouse in earlier for level in levels)
+        levels.insert(index, Level(product_id, warehouse, ZERO, ZERO, ZERO, 0))
+        return index
 
     def move(
         self,
@@ -158,7 +167,7 @@ class Work:
         version += 1
         new = Level(product_id, warehouse, new_total, new_reserved, new_blocked, version, due)
         levels[index] = new
-        self.changed_levels.add((product_id, index))
+        self.changed_levels.add((product_id, warehouse))
         before = old_total - old_reserved - old_blocked
         self.movements.append(
             Movement(

@@ -9,9 +9,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import accumulate, takewhile
+from itertools import accumulate, repeat, takewhile
+from operator import mul, sub
+from itertools import accumulate, repeat, takewhile
+from operator import mul, sub
 from typing import NamedTuple, Self
 from uuid import UUID
 
@@ -50,8 +52,10 @@ SHARE = 32
 QUERY_S = 5.0
 CLOSED = "The engine is closed"
 SET_TENANT = "SELECT set_config('app.tenant', $1, false)"
+QUERY_S = 5.0
+CLOSED = "The engine is closed"
+SET_TENANT = "SELECT set_config('app.tenant', $1, false)"
 THOUSANDTH = Decimal("0.001")
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Answers = dict[str, Availability]
 
@@ -263,7 +267,7 @@ class AvailabilityReader:
         """Answer every caller; a question that the database cannot read fails alone."""
         try:
             wanted = gathering.wanted()
-            rows = await link.look_up(gathering, wanted) if wanted else []
+            answers = _answers(await link.look_up(gathering, wanted)) if wanted else {}
         except UnavailableError as error:
             gathering.fail(UnavailableError, str(error))
         except (asyncpg.DataError, TypeError) as error:
@@ -274,7 +278,7 @@ class AvailabilityReader:
             await self._serve(link, gathering)
             await self._serve(link, rest)
         else:
-            gathering.answer(_answers(rows))
+            gathering.answer(answers)
 
 
 class Link:
@@ -286,7 +290,7 @@ class Link:
         self._tenant_id: UUID | None = None
         self._queries = 0
 
-    async def look_up(self, gathering: Gathering, skus: list[str]) -> list[asyncpg.Record]:
+    async def look_up(self, gathering: Gathering, skus: list[str]) -> asyncpg.Record:
         """Read the levels of the SKUs. Raises UnavailableError when the database stays away."""
         loop = asyncio.get_running_loop()
         while True:
@@ -298,7 +302,7 @@ class Link:
                     raise UnavailableError("The database does not answer") from error
                 await asyncio.sleep(RECONNECT_DELAY_S)
 
-    async def _fetch(self, tenant_id: UUID, skus: list[str]) -> list[asyncpg.Record]:
+    async def _fetch(self, tenant_id: UUID, skus: list[str]) -> asyncpg.Record:
         connection = self._connection
         if connection is None or connection.is_closed():
             connection = self._connection = await connect(self._dsn, settings=KEY_LOOKUPS)
@@ -312,7 +316,9 @@ class Link:
         if self._queries.bit_count() == 1:
             # A plan made while a table was small may stand on the wrong index, see `writer.Link`.
             await connection.execute("DISCARD PLANS", timeout=QUERY_S)
-        return await connection.fetch(SQL["availability"], tenant_id, skus, timeout=QUERY_S)
+        levels = await connection.fetchrow(SQL["availability"], tenant_id, skus, timeout=QUERY_S)
+        assert levels is not None
+        return levels
 
     def close(self) -> None:
         """Drop the connection without ceremony: nothing is in flight that matters."""
@@ -321,28 +327,25 @@ class Link:
             self._connection = None
 
 
-def _answers(rows: Sequence[asyncpg.Record]) -> Answers:
-    if not rows:
+def _answers(levels: asyncpg.Record) -> Answers:
+    """Make the rows column by column.
+
+    A frozen dataclass sets its fields one by one in Python; here C does it, in half the time.
+    """
+    as_of, skus, ids, units, statuses, restock, totals, reserved, blocked, due = levels
+    if skus is None:
         return {}
-    as_of = EPOCH + timedelta(microseconds=rows[0][9])
-    answers: Answers = {}
-    for sku, id_, unit, status, restock, total, reserved, blocked, due, _ in rows:
-        if sku in answers:
-            return _summed(rows, as_of)
-        answers[sku] = Availability(
-            sku,
-            id_,
-            unit,
-            status,
-            total * THOUSANDTH,
-            (reserved - due) * THOUSANDTH,
-            blocked * THOUSANDTH,
-            (total - reserved - blocked + due) * THOUSANDTH,
-            restock,
-            as_of,
-        )
-    return answers
+    held = list(map(sub, reserved, due))
+    free = map(sub, map(sub, totals, held), blocked)
+    views = list(map(object.__new__, repeat(Availability, len(skus))))
+    columns = (
+        *(skus, ids, units, statuses),
+        *(map(mul, column, repeat(THOUSANDTH)) for column in (totals, held, blocked, free)),
+        *(restock, repeat(as_of)),
+    )
+    for put, column in zip(_PUT, columns, strict=True):
+        deque(map(put, views, column), maxlen=0)
+    return dict(zip(skus, views, strict=True))
 
 
-def _summed(rows: Sequence[asyncpg.Record], as_of: datetime) -> Answers:
-    raise NotImplementedError
+_PUT = [Availability.__dict__[name].__set__ for name in Availability.__slots__]

@@ -126,14 +126,16 @@ FROM (
 WHERE before < amount;
 
 -- name: write_holds
--- Levels, new reservations, their lines and all movements, in one statement. Quantities come as
--- integers of thousandths.
+-- Levels, new reservations, their lines and all movements, in one statement. Columns that need no
+-- quoting come as the text of an array (see write.py).
 WITH levels AS (
     UPDATE stock_levels AS s
-    SET total = d.total * 0.001, reserved = d.reserved * 0.001, blocked = d.blocked * 0.001,
-        version = d.version, updated_at = $2
-    FROM unnest($3::uuid[], $4::text[], $5::int8[], $6::int8[], $7::int8[], $8::int8[])
-        AS d (product_id, warehouse, total, reserved, blocked, version)
+    SET total = d.total, reserved = d.reserved, blocked = d.blocked, version = d.version,
+        updated_at = $2
+    FROM unnest(
+        $3::text::uuid[], $4::text[], $5::text::numeric[], $6::text::numeric[],
+        $7::text::numeric[], $8::text::int8[]
+    ) AS d (product_id, warehouse, total, reserved, blocked, version)
     WHERE s.tenant_id = $1 AND s.product_id = d.product_id AND s.warehouse = d.warehouse
     RETURNING 1
 ), headers AS (
@@ -144,50 +146,48 @@ WITH levels AS (
     )
     SELECT
         $1, id, negotiation_id, key, fingerprint, type, status, priority, items::jsonb,
-        errors::jsonb, requested * 0.001, reserved * 0.001,
+        errors::jsonb, requested, reserved,
         $2 + hours * interval '1 hour', $2 + hours * interval '1 hour',
         requested_by, channel, notes, $2, $2
     FROM unnest(
-        $9::text[], $10::uuid[], $11::text[], $12::bytea[], $13::text[], $14::text[], $15::text[],
-        $16::text[], $17::text[], $18::int8[], $19::int8[], $20::int2[],
-        $21::text[], $22::text[], $23::text[]
+        $9::text::text[], $10::text::uuid[], $11::text::text[], $12::text::text[],
+        $13::text::text[], $14::text::numeric[], $15::text::numeric[], $16::text::int2[],
+        $17::text[], $18::bytea[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[]
     ) AS h (
-        id, negotiation_id, key, fingerprint, type, status, priority, items, errors, requested,
-        reserved, hours, requested_by, channel, notes
+        id, negotiation_id, type, status, priority, requested, reserved, hours,
+        key, fingerprint, items, errors, requested_by, channel, notes
     )
 ), lines AS (
     INSERT INTO stock_reservation_lines (
         tenant_id, reservation_id, line_no, warehouse, product_id, reserved, expires_at
     )
-    SELECT $1, id, line_no, warehouse, product_id, reserved * 0.001, $2 + hours * interval '1 hour'
-    FROM unnest($24::text[], $25::int2[], $26::text[], $27::uuid[], $28::int8[], $29::int2[])
-        AS x (id, line_no, warehouse, product_id, reserved, hours)
+    SELECT $1, id, line_no, warehouse, product_id, reserved, $2 + hours * interval '1 hour'
+    FROM unnest(
+        $24::text::text[], $25::text::int2[], $26::text::uuid[], $27::text::numeric[],
+        $28::text::int2[], $29::text[]
+    ) AS x (id, line_no, product_id, reserved, hours, warehouse)
 ), movements AS (
     INSERT INTO stock_movements (
-        tenant_id, created_at, id, product_id, sku, warehouse, type, total_delta, reserved_delta,
-        blocked_delta, previous_available, sequence, reference_type, reference_id, negotiation_id,
-        notes, created_by
+        tenant_id, created_at, id, product_id, type, total_delta, reserved_delta, blocked_delta,
+        previous_available, sequence, sku, warehouse, reference_type, reference_id,
+        negotiation_id, notes, created_by
     )
-    SELECT
-        $1, $2, id, product_id, sku, warehouse, type, total * 0.001, reserved * 0.001,
-        blocked * 0.001, previous * 0.001, sequence, reference_type, reference_id, negotiation_id,
-        notes, created_by
+    SELECT $1, $2, x.*
     FROM unnest(
-        $30::text[], $31::uuid[], $32::text[], $33::text[], $34::text[], $35::int8[],
-        $36::int8[], $37::int8[], $38::int8[], $39::int8[], $40::text[], $41::text[],
-        $42::uuid[], $43::text[], $44::text[]
-    ) AS x (
-        id, product_id, sku, warehouse, type, total, reserved, blocked, previous, sequence,
-        reference_type, reference_id, negotiation_id, notes, created_by
-    )
+        $30::text::text[], $31::text::uuid[], $32::text::text[], $33::text::numeric[],
+        $34::text::numeric[], $35::text::numeric[], $36::text::numeric[], $37::text::int8[],
+        $38::text[], $39::text[], $40::text[], $41::text[], $42::uuid[], $43::text[], $44::text[]
+    ) AS x
 )
 SELECT count(*) FROM levels;
 
 -- name: insert_levels
 INSERT INTO stock_levels (tenant_id, product_id, warehouse, total, reserved, blocked, version)
-SELECT $1, product_id, warehouse, total * 0.001, reserved * 0.001, blocked * 0.001, version
-FROM unnest($2::uuid[], $3::text[], $4::int8[], $5::int8[], $6::int8[], $7::int8[])
-    AS x (product_id, warehouse, total, reserved, blocked, version);
+SELECT $1, x.*
+FROM unnest(
+    $2::text::uuid[], $3::text[], $4::text::numeric[], $5::text::numeric[], $6::text::numeric[],
+    $7::text::int8[]
+) AS x;
 
 -- name: write_changed_lines
 UPDATE stock_reservation_lines AS l

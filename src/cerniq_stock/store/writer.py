@@ -31,7 +31,6 @@ TRANSIENT = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.UniqueViolationError,
-    asyncpg.LockNotAvailableError,
 )
 """Try the same batch again: another process was faster. A repeated key then reads as a replay."""
 
@@ -43,8 +42,12 @@ LOST = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TooManyConnectionsError,
 )
 """The connection is gone, and whether the batch was committed is not known."""
+
+BLOCKED = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
+"""Somebody else holds a lock for too long: the commands that need it fail, the others go on."""
 
 ATTEMPTS = 5
 RECONNECT_DELAY_S = 0.1
@@ -250,7 +253,7 @@ class Writer:
             self._fail(batch, error)
         except Exception as error:
             if len(batch) == 1:
-                log.exception("command failed: %r", batch[0].command)
+                log.exception("command failed: %s", type(batch[0].command).__name__)
                 self._fail(batch, _as_failure(error))
                 return
             middle = len(batch) // 2
@@ -271,6 +274,8 @@ class Writer:
 def _as_failure(error: BaseException) -> Exception:
     if isinstance(error, UnavailableError):
         return error
+    if isinstance(error, BLOCKED):
+        return UnavailableError("Another session holds the stock locked; nothing was done")
     return CommandFailedError(f"The command had no effect: {type(error).__name__}")
 
 

@@ -1,0 +1,1 @@
+"""Measurements that anyone can repeat: `cerniq-stock bench`. What they mean: docs/benchmarks.md."""

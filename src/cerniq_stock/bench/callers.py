@@ -1,0 +1,43 @@
+"""The callers of a reservation benchmark: the same for the engine and for what it is compared to."""
+
+from collections.abc import Iterable, Iterator
+from itertools import count, cycle
+from typing import Protocol
+from uuid import UUID
+
+from cerniq_stock.bench.closed_loop import Ask
+from cerniq_stock.bench.workload import Seat, Town, requests
+from cerniq_stock.domain.commands import Item
+from cerniq_stock.domain.outcomes import ReserveResult
+
+WORDS = {"ACTIVE": "reserved", "PARTIAL": "partial", "FAILED": "refused"}
+
+
+class Reserve(Protocol):
+    """What `Stock.reserve` is to a caller."""
+
+    async def __call__(
+        self, tenant_id: UUID, negotiation_id: UUID, items: Iterable[Item], *, key: str
+    ) -> ReserveResult:
+        """Answer one request."""
+
+
+def make_callers(town: Town, reserve: Reserve) -> list[Ask]:
+    """One closed loop's worth of callers. Each key is of a negotiation and counts up."""
+    wanted = requests(town.plan)
+    return [_caller(seats, wanted, reserve) for seats in town.seats]
+
+
+def _caller(
+    seats: tuple[Seat, ...], wanted: Iterator[tuple[Item, ...]], reserve: Reserve
+) -> Ask:
+    numbers = count(1)
+    places = cycle([(s.tenant_id, s.negotiation_id, f"{s.negotiation_id}:") for s in seats])
+
+    async def ask() -> str:
+        tenant_id, negotiation_id, prefix = next(places)
+        key = f"{prefix}{next(numbers)}"
+        answer = await reserve(tenant_id, negotiation_id, next(wanted), key=key)
+        return WORDS[answer.status]
+
+    return ask

@@ -1,0 +1,204 @@
+"""What is said: data on stdout, for people or as one JSON document; the rest on stderr."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TextIO
+
+from cerniq_stock.cli.problems import OutputError, Problem, one_line
+from cerniq_stock.domain.messages import plain
+
+WIDTH = 100
+NEVER = 9999
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under column names. `nothing` is said on stderr instead where there are no rows."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[Any, ...]]
+    nothing: str = "Nothing found"
+
+
+Part = str | Table
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a command has to say: the document for programs, the parts for people."""
+
+    document: Any
+    parts: tuple[Part, ...]
+    warnings: tuple[str, ...] = ()
+    exit_code: int = 0
+
+
+def cell(value: object) -> str:
+    """Write one value as people read it."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case Decimal():
+            return plain(value)
+        case datetime():
+            return when(value)
+        case tuple() | list():
+            return ", ".join(map(cell, value))
+        case _:
+            return one_line(value)
+
+
+def when(moment: datetime) -> str:
+    """Write a moment in local time, to the second. `infinity` comes as the year 9999."""
+    if moment.year == NEVER:
+        return "never"
+    return moment.astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def show(shown: Shown, *, as_json: bool, quiet: bool) -> None:
+    """Say it all. Raises OutputError when stdout takes no more."""
+    if as_json:
+        show_document(shown.document)
+    else:
+        with _written():
+            _show_parts(shown.parts, quiet=quiet)
+    for warning in shown.warnings:
+        note(f"Warning: {warning}", quiet=quiet)
+
+
+def show_problem(problem: Problem, *, as_json: bool) -> None:
+    """Tell what went wrong: the sentence on stderr, and the document where one was asked for."""
+    if as_json:
+        with suppress(OutputError):
+            show_document(problem.document)
+    note(f"Error: {problem.sentence}")
+
+
+def note(text: str, *, quiet: bool = False) -> None:
+    """Write a line to stderr, unless nobody listens."""
+    if not quiet:
+        with suppress(OSError):
+            print(one_line(text), file=sys.stderr, flush=True)
+
+
+def show_document(document: Any) -> None:
+    """Write one JSON document in UTF-8, whatever the locale."""
+    from cerniq_stock.wire import dumps  # noqa: PLC0415 - it brings pydantic
+
+    # what is no character escapes the way JSON does
+    line = f"{dumps(document)}\n".encode(errors="backslashreplace")
+    with _written():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(line)
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise  # the reader has seen enough
+    except OSError as error:
+        # what is still buffered would fail again, loudly, at the very end
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputError(f"The output cannot be written: {error.strerror}") from None
+
+
+def _show_parts(parts: tuple[Part, ...], *, quiet: bool) -> None:
+    console = None
+    for part in parts:
+        if isinstance(part, str):
+            print(part)
+        elif not part.rows:
+            note(part.nothing, quiet=quiet)
+        else:
+            sys.stdout.flush()
+            console = console or _console(sys.stdout)
+            console.print(_rich_table(part))
+
+
+def _console(stream: TextIO) -> Any:
+    from rich.console import Console  # noqa: PLC0415 - programs and errors do without
+
+    if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter shows its number
+        stream.reconfigure(errors="backslashreplace")
+    people = stream.isatty()
+    plain_text = not people or "NO_COLOR" in os.environ
+    return Console(
+        file=stream,
+        force_terminal=people,
+        color_system=None if plain_text else "auto",
+        width=shutil.get_terminal_size((WIDTH, 24)).columns,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def _rich_table(table: Table) -> Any:
+    from rich import box  # noqa: PLC0415
+    from rich.table import Table as RichTable  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, name in enumerate(table.columns):
+        values = [row[number] for row in table.rows]
+        drawn.add_column(name, justify="right" if _numeric(values) else "left", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*[Text(cell(value)) for value in row])
+    return drawn
+
+
+def _numeric(values: list[Any]) -> bool:
+    return any(isinstance(value, (Decimal, int)) for value in values) and not any(
+        isinstance(value, (str, bool)) for value in values
+    )
+
+
+@contextmanager
+def progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Give a function that is told how far a long work is: a bar on a terminal, else lines."""
+    if quiet:
+        yield lambda stage, done, total: None
+    elif not sys.stderr.isatty():
+        yield _stage_notes()
+    else:
+        with _bars() as report:
+            yield report
+
+
+def _stage_notes() -> Callable[[str, int, int], None]:
+    """One line per stage, when it begins: a log needs no more."""
+    seen: set[str] = set()
+
+    def report(stage: str, _: int, total: int) -> None:
+        if stage not in seen:
+            seen.add(stage)
+            note(f"{stage} ({total})" if total else stage)
+
+    return report
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    from rich.progress import Progress, TaskID  # noqa: PLC0415
+
+    tasks: dict[str, TaskID] = {}
+    with Progress(console=_console(sys.stderr), transient=True) as bars:
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total or None)
+            bars.update(tasks[stage], completed=done, total=total or None)
+
+        yield report

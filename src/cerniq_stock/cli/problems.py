@@ -1,0 +1,179 @@
+"""What can go wrong, as one sentence and one exit code. Both tables of exit codes stand here."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from cerniq_stock.domain.outcomes import Refusal
+from cerniq_stock.errors import (
+    CerniqError,
+    InvalidInputError,
+    NotFoundError,
+    OverloadedError,
+    UnavailableError,
+)
+
+OK = 0
+ERROR = 1
+USAGE = 2
+NOT_FOUND = 3
+REFUSED = 4
+INVALID = 5
+UNAVAILABLE = 7
+INTERRUPTED = 130
+
+EXIT_CODES = {
+    OK: "done; a reservation in part is done too, with a warning",
+    ERROR: "error, or `verify` or `doctor` found something",
+    USAGE: "the command line makes no sense: unknown command or option, nothing to work on",
+    NOT_FOUND: "not found: tenant, SKU, warehouse, reservation, negotiation",
+    REFUSED: "refused: nothing available, key used before, reservation over, ...",
+    INVALID: "invalid input; nothing was changed",
+    UNAVAILABLE: "the database is away, overloaded or too slow; try again, with the same --key",
+    INTERRUPTED: "interrupted",
+}
+
+REFUSALS = {
+    Refusal.TENANT_NOT_FOUND: NOT_FOUND,
+    Refusal.RESERVATION_EXISTS: REFUSED,
+    Refusal.NEGOTIATION_NOT_FOUND: NOT_FOUND,
+    Refusal.NEGOTIATION_CLOSED: REFUSED,
+    Refusal.RESERVATION_NOT_FOUND: NOT_FOUND,
+    Refusal.RESERVATION_EXPIRED: REFUSED,
+    Refusal.RESERVATION_ENDED: REFUSED,
+    Refusal.NOT_EXPIRED: REFUSED,
+    Refusal.EXTENSION_LIMIT: REFUSED,
+    Refusal.DURATION_LIMIT: REFUSED,
+    Refusal.PRODUCT_UNKNOWN: NOT_FOUND,
+    Refusal.WAREHOUSE_UNKNOWN: NOT_FOUND,
+    Refusal.UNIT_MISMATCH: INVALID,
+    Refusal.QUANTITY_TOO_PRECISE: INVALID,
+    Refusal.NOT_RESERVED: REFUSED,
+    Refusal.EXCEEDS_RESERVED: REFUSED,
+    Refusal.BELOW_RESERVED: REFUSED,
+    Refusal.PRODUCT_NOT_FOUND: NOT_FOUND,
+    Refusal.PRODUCT_DISCONTINUED: REFUSED,
+    Refusal.INSUFFICIENT_STOCK: REFUSED,
+}
+
+# Classes of SQLSTATE that say "not now" or "not there" rather than "never": connection, login,
+# no such database, lost race, resources, operator, system.
+_AWAY = ("08", "28", "3D", "40", "53", "55", "57", "58")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+class RefusedError(Exception):
+    """The engine refused. `answer` is all it said, where that is more than the code."""
+
+    def __init__(self, code: Refusal, message: str, answer: object = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.answer = answer
+
+
+class UsageProblemError(Exception):
+    """The command line parses and still cannot be obeyed."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class OutputError(Exception):
+    """What was to be said could not be written, for example to a full disk."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What to tell: people get the sentence, programs the document."""
+
+    exit_code: int
+    code: str
+    sentence: str
+    field: str | None = None
+    answer: object = None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """One JSON document; `answer` only where the engine said more."""
+        error = {"code": self.code, "message": self.sentence, "field": self.field}
+        return {"error": error} | ({"answer": self.answer} if self.answer is not None else {})
+
+
+def one_line(text: object) -> str:
+    """Put a text on one line that cannot steer a terminal."""
+    return _CONTROL.sub(" ", str(text)).strip()
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Say what an exception means. Nothing is unknown: the rest is a bug, exit code 1."""
+    match error:
+        case RefusedError():
+            exit_code = REFUSALS[error.code]
+            return Problem(exit_code, error.code.value, one_line(error), answer=error.answer)
+        case UsageProblemError():
+            return Problem(USAGE, error.code, one_line(error))
+        case InvalidInputError():
+            return Problem(INVALID, error.code, one_line(error), error.field)
+        case NotFoundError():
+            return Problem(NOT_FOUND, error.code, one_line(error))
+        case OverloadedError() | UnavailableError():
+            return Problem(UNAVAILABLE, error.code, one_line(error))
+        case CerniqError():
+            return Problem(ERROR, error.code, one_line(error))
+        case OutputError():
+            return Problem(ERROR, "OUTPUT", one_line(error))
+        case KeyboardInterrupt():
+            return Problem(INTERRUPTED, "INTERRUPTED", "Interrupted")
+        case _:
+            return _foreign(error)
+
+
+def _foreign(error: BaseException) -> Problem:
+    """Trouble that the engine does not wrap: the server, the network, the configuration."""
+    # imported here: they cost more than most commands, and nothing went wrong in those
+    import asyncpg  # noqa: PLC0415
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from cerniq_stock.store.binaries import EmbeddedServerError  # noqa: PLC0415
+
+    if isinstance(error, EmbeddedServerError):
+        return _away(error.message)
+    if isinstance(error, ValidationError):
+        return _bad_setting(error.errors()[0])
+    if isinstance(error, asyncpg.DataError):
+        return Problem(INVALID, InvalidInputError.code, one_line(error))
+    state = _sqlstate(error)
+    if state is not None and not state.startswith(_AWAY):
+        return Problem(ERROR, f"SQLSTATE_{state}", f"The database refuses: {one_line(error)}")
+    if state is not None or isinstance(error, (OSError, asyncpg.InterfaceError)):
+        return _away(f"The database cannot be used: {_reason(error)}")
+    if type(error).__module__.startswith("sqlalchemy."):
+        return _away(f"The database cannot be used: {_reason(error)}")
+    return Problem(ERROR, "BUG", f"This is a bug, please report it: {_reason(error, named=True)}")
+
+
+def _away(sentence: str) -> Problem:
+    return Problem(UNAVAILABLE, UnavailableError.code, one_line(sentence))
+
+
+def _bad_setting(fault: Any) -> Problem:
+    variable = f"CERNIQ_{'_'.join(map(str, fault['loc']))}".upper()
+    return Problem(
+        INVALID, InvalidInputError.code, one_line(f"{variable}: {fault['msg']}"), variable
+    )
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    """The server's code, also from below what SQLAlchemy makes of it during a migration."""
+    below = getattr(error, "orig", error)
+    state = getattr(below, "sqlstate", None)
+    return state if isinstance(state, str) else None
+
+
+def _reason(error: BaseException, *, named: bool = False) -> str:
+    below = getattr(error, "orig", None) or error
+    text = one_line(str(below).split("\n", 1)[0])
+    if isinstance(below, TimeoutError) and not text:
+        return "no answer in time"
+    return f"{type(below).__name__}: {text}" if named or not text else text

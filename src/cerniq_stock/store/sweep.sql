@@ -1,0 +1,103 @@
+-- The sweep: writes down what has expired, a chunk of one tenant's reservations at a time.
+-- Locks in the engine's order: levels, then reservations. `$1` is the tenant.
+
+-- name: due_tenants
+-- Tenants with anything due: one probe of `stock_reservations_due` for each.
+SELECT t.id
+FROM tenants AS t
+WHERE EXISTS (
+    SELECT FROM stock_reservations AS r
+    WHERE r.tenant_id = t.id AND r.status = 'ACTIVE' AND r.expires_at <= statement_timestamp()
+);
+
+-- name: pick_due
+-- What is due, the longest overdue first, up to so many lines, and the locks of its levels. The
+-- choice is older than the locks: `lock_due` looks again.
+WITH due AS MATERIALIZED (
+    SELECT id, product_id, warehouse
+    FROM (
+        SELECT
+            r.id, l.product_id, l.warehouse,
+            rank() OVER (ORDER BY r.expires_at, r.id) AS place
+        FROM (
+            SELECT id, expires_at FROM stock_reservations
+            WHERE tenant_id = $1 AND status = 'ACTIVE' AND expires_at <= statement_timestamp()
+                AND id <> ALL ($3::text[])
+            ORDER BY expires_at LIMIT $2
+        ) AS r
+        LEFT JOIN stock_reservation_lines AS l
+            ON l.tenant_id = $1 AND l.reservation_id = r.id AND l.held > 0
+    ) AS ranked
+    WHERE place <= $2
+), locked AS MATERIALIZED (
+    SELECT
+    FROM (SELECT DISTINCT product_id, warehouse FROM due) AS d
+    JOIN stock_levels AS s
+        ON s.tenant_id = $1 AND s.product_id = d.product_id AND s.warehouse = d.warehouse
+    ORDER BY s.product_id, s.warehouse
+    FOR NO KEY UPDATE OF s
+)
+SELECT id, count(*) AS lines FROM due WHERE (SELECT count(*) FROM locked) >= 0 GROUP BY id;
+
+-- name: lock_due
+-- Those that are still due now that the levels are ours: who was extended meanwhile stays.
+SELECT id, negotiation_id, statement_timestamp() AS now
+FROM stock_reservations
+WHERE tenant_id = $1 AND id = ANY ($2::text[])
+    AND status = 'ACTIVE' AND expires_at <= statement_timestamp()
+ORDER BY id FOR UPDATE;
+
+-- name: write_expired
+-- Levels, lines, headers and one movement per line, in one statement. A line without a level
+-- ends in a NULL that no movement may have: the chunk fails, nothing is lost in silence.
+WITH due AS MATERIALIZED (
+    SELECT
+        l.reservation_id, l.line_no, l.warehouse, l.product_id, l.held, q.negotiation_id,
+        row_number() OVER of_level AS nth,
+        sum(l.held) OVER of_level AS through,
+        row_number() OVER (ORDER BY l.reservation_id, l.line_no, l.warehouse) AS n
+    FROM unnest($3::text[], $4::uuid[]) AS q (id, negotiation_id)
+    JOIN stock_reservation_lines AS l
+        ON l.tenant_id = $1 AND l.reservation_id = q.id AND l.held > 0
+    WINDOW of_level AS (
+        PARTITION BY l.product_id, l.warehouse ORDER BY l.reservation_id, l.line_no
+        ROWS UNBOUNDED PRECEDING
+    )
+), levels AS (
+    UPDATE stock_levels AS s
+    SET reserved = s.reserved - d.held, version = s.version + d.movements, updated_at = $2
+    FROM (
+        SELECT product_id, warehouse, sum(held) AS held, count(*) AS movements
+        FROM due GROUP BY product_id, warehouse
+    ) AS d
+    JOIN products AS p ON p.tenant_id = $1 AND p.id = d.product_id
+    WHERE s.tenant_id = $1 AND s.product_id = d.product_id AND s.warehouse = d.warehouse
+    RETURNING
+        s.product_id, s.warehouse, p.sku,
+        s.version - d.movements AS version, s.available - d.held AS available
+), lines AS (
+    UPDATE stock_reservation_lines AS l
+    SET released = l.released + d.held
+    FROM due AS d
+    WHERE l.tenant_id = $1 AND l.reservation_id = d.reservation_id
+        AND l.line_no = d.line_no AND l.warehouse = d.warehouse
+), movements AS (
+    INSERT INTO stock_movements (
+        tenant_id, created_at, id, product_id, sku, warehouse, type,
+        total_delta, reserved_delta, blocked_delta, previous_available, sequence,
+        reference_type, reference_id, negotiation_id, notes
+    )
+    SELECT
+        $1, $2, ($5::name[])[n], d.product_id, s.sku, d.warehouse, 'RELEASE',
+        0, -d.held, 0, s.available + d.through - d.held, s.version + d.nth,
+        'RESERVATION', d.reservation_id, d.negotiation_id, 'EXPIRED'
+    FROM due AS d
+    LEFT JOIN levels AS s ON s.product_id = d.product_id AND s.warehouse = d.warehouse
+), headers AS (
+    UPDATE stock_reservations AS r
+    SET status = 'EXPIRED', released_at = $2, release_reason = 'EXPIRED', updated_at = $2
+    FROM unnest($3::text[]) AS q (id)
+    WHERE r.tenant_id = $1 AND r.id = q.id
+    RETURNING 1
+)
+SELECT count(*) FROM headers;
