@@ -1,4 +1,4 @@
-"""The callers of a reservation benchmark: the same for the engine and for what it is compared to."""
+"""The callers of a reservation benchmark: the same for every side."""
 
 from collections.abc import Iterable, Iterator
 from itertools import count, cycle
@@ -28,9 +28,7 @@ def make_callers(town: Town, reserve: Reserve) -> list[Ask]:
     return [_caller(seats, wanted, reserve) for seats in town.seats]
 
 
-def _caller(
-    seats: tuple[Seat, ...], wanted: Iterator[tuple[Item, ...]], reserve: Reserve
-) -> Ask:
+def _caller(seats: tuple[Seat, ...], wanted: Iterator[tuple[Item, ...]], reserve: Reserve) -> Ask:
     numbers = count(1)
     places = cycle([(s.tenant_id, s.negotiation_id, f"{s.negotiation_id}:") for s in seats])
 

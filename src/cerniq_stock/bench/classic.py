@@ -13,6 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from cerniq_stock import validate, wire
 from cerniq_stock.domain import messages
@@ -35,6 +36,8 @@ from cerniq_stock.domain.outcomes import (
 from cerniq_stock.domain.reserve import partial_warnings
 from cerniq_stock.store.database import create_pool
 from cerniq_stock.store.ids import new_id
+
+Connection = PoolConnectionProxy
 
 CONNECTIONS = 30
 EXPIRES_IN_H = 72
@@ -107,7 +110,7 @@ class Classic:
             return answer
 
 
-async def _decide(connection: asyncpg.Connection, question: Question) -> ReserveResult:
+async def _decide(connection: Connection, question: Question) -> ReserveResult:
     known = await connection.fetchrow(
         _LOOK_UP, question.tenant_id, question.key, question.negotiation_id
     )
@@ -156,9 +159,7 @@ def _item_result(item: Item, row: asyncpg.Record, taken: Decimal) -> ItemResult:
     else:
         status = LineStatus.PARTIAL if taken else LineStatus.UNAVAILABLE
     before = row["available"]
-    return ItemResult(
-        item.sku, row["id"], item.quantity, taken, before, before - taken, status
-    )
+    return ItemResult(item.sku, row["id"], item.quantity, taken, before, before - taken, status)
 
 
 def _answer(
@@ -183,7 +184,7 @@ def _answer(
     )
 
 
-async def _take(connection: asyncpg.Connection, question: Question, held: list[Held]) -> None:
+async def _take(connection: Connection, question: Question, held: list[Held]) -> None:
     await connection.execute(
         _TAKE,
         question.tenant_id,
@@ -194,7 +195,7 @@ async def _take(connection: asyncpg.Connection, question: Question, held: list[H
 
 
 async def _insert_header(
-    connection: asyncpg.Connection, question: Question, answer: ReserveResult, now: datetime
+    connection: Connection, question: Question, answer: ReserveResult, now: datetime
 ) -> None:
     await connection.execute(
         _HEADER,
@@ -214,7 +215,7 @@ async def _insert_header(
 
 
 async def _insert_lines(
-    connection: asyncpg.Connection, question: Question, held: list[Held], now: datetime
+    connection: Connection, question: Question, held: list[Held], now: datetime
 ) -> None:
     await connection.execute(
         _LINES,
@@ -229,7 +230,7 @@ async def _insert_lines(
 
 
 async def _insert_movements(
-    connection: asyncpg.Connection, question: Question, held: list[Held], now: datetime
+    connection: Connection, question: Question, held: list[Held], now: datetime
 ) -> None:
     await connection.execute(
         _MOVEMENTS,
@@ -248,7 +249,7 @@ async def _insert_movements(
 
 
 async def _tell_if_low(
-    connection: asyncpg.Connection, question: Question, held: list[Held], now: datetime
+    connection: Connection, question: Question, held: list[Held], now: datetime
 ) -> None:
     """Notify when a product falls to its reorder point; a ninth statement, once per product."""
     for line in held:

@@ -6,13 +6,14 @@ from array import array
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import asyncpg
 
 from cerniq_stock.bench.memory import rss_mb
 from cerniq_stock.errors import CerniqError
 
+T = TypeVar("T")
 Ask = Callable[[], Awaitable[str]]
 """Sends one request and returns the word under which its answer is counted."""
 
@@ -112,16 +113,24 @@ class _Stretch(NamedTuple):
 
 async def measure(asks: Sequence[Ask], seconds: float) -> Window:
     """Let every caller ask for so long, and count what was answered in that time."""
+    window, _ = await measure_during(asks, lambda: asyncio.sleep(seconds), seconds)
+    return window
+
+
+async def measure_during(
+    asks: Sequence[Ask], work: Callable[[], Awaitable[T]], work_s: float
+) -> tuple[Window, T]:
+    """Let every caller ask until `work`, which should take some `work_s`, has returned."""
     tally = _Tally()
-    async with asyncio.timeout(LEAD_S + seconds + PATIENCE_S), asyncio.TaskGroup() as callers:
+    async with asyncio.timeout(LEAD_S + work_s + PATIENCE_S), asyncio.TaskGroup() as callers:
         for ask in asks:
             callers.create_task(_call(ask, tally))
         try:
             await asyncio.sleep(LEAD_S)
-            stretch = await _watch(tally, seconds)
+            stretch, result = await _watch(tally, work)
         finally:
             tally.running = False
-    return _window(tally, stretch)
+    return _window(tally, stretch), result
 
 
 async def _call(ask: Ask, tally: _Tally) -> None:
@@ -137,15 +146,33 @@ async def _call(ask: Ask, tally: _Tally) -> None:
             tally.add(word, clock() - started)
 
 
-async def _watch(tally: _Tally, seconds: float) -> _Stretch:
+async def _watch(tally: _Tally, work: Callable[[], Awaitable[T]]) -> tuple[_Stretch, T]:
     rss_start_mb = rss_mb()
+    samples: list[Sample] = []
+    sampler = asyncio.create_task(_sample(tally, samples))
     cpu_start = time.process_time()
     started = time.perf_counter()
     tally.counting = True
-    samples = await _sample(tally, started, seconds)
-    tally.counting = False
+    try:
+        result = await work()
+    finally:
+        tally.counting = False
+        sampler.cancel()
     took = time.perf_counter() - started
-    return _Stretch(took, time.process_time() - cpu_start, rss_start_mb, rss_mb(), samples)
+    cpu_s = time.process_time() - cpu_start
+    return _Stretch(took, cpu_s, rss_start_mb, rss_mb(), tuple(samples)), result
+
+
+async def _sample(tally: _Tally, samples: list[Sample]) -> None:
+    """Note every ten seconds where the run stands."""
+    started = before = time.perf_counter()
+    counted = 0
+    while True:
+        await asyncio.sleep(SAMPLE_EVERY_S)
+        now, count = time.perf_counter(), tally.latencies.count
+        per_second = (count - counted) / (now - before)
+        samples.append(Sample(round(now - started, 1), round(per_second, 1), rss_mb()))
+        before, counted = now, count
 
 
 def _window(tally: _Tally, stretch: _Stretch) -> Window:
@@ -165,17 +192,3 @@ def _window(tally: _Tally, stretch: _Stretch) -> Window:
         rss_end_mb=stretch.rss_end_mb,
         samples=stretch.samples,
     )
-
-
-async def _sample(tally: _Tally, started: float, seconds: float) -> tuple[Sample, ...]:
-    """Sleep through the window; note where it stands every ten seconds."""
-    samples: list[Sample] = []
-    counted = 0
-    while (left := started + seconds - time.perf_counter()) > 0:
-        step = min(left, SAMPLE_EVERY_S)
-        await asyncio.sleep(step)
-        at = time.perf_counter() - started
-        now = tally.latencies.count
-        samples.append(Sample(round(at, 1), round((now - counted) / step, 1), rss_mb()))
-        counted = now
-    return tuple(samples) if seconds > SAMPLE_EVERY_S else ()

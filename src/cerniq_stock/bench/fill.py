@@ -111,26 +111,8 @@ _NEGOTIATIONS = """
 INSERT INTO negotiations (tenant_id, id, state) SELECT $1, unnest($2::uuid[]), 'PROPOSAL'
 """
 
-_ITEM = """
-jsonb_build_array(jsonb_build_object(
-    'sku', sku, 'productId', product_id, 'requestedQuantity', 1, 'reservedQuantity', 1,
-    'availableBefore', before, 'availableAfter', before - 1, 'status', 'RESERVED'
-))
-"""
-
-_HEADER_COLUMNS = """
-    tenant_id, id, negotiation_id, reservation_key, fingerprint, type, status, priority,
-    items_json, total_requested, total_reserved, first_expires_at, expires_at, released_at,
-    release_reason, created_at, updated_at
-"""
-
-_MOVEMENT_COLUMNS = """
-    tenant_id, id, product_id, warehouse, sku, type, total_delta, reserved_delta, blocked_delta,
-    previous_available, sequence, reference_type, reference_id, negotiation_id, notes, created_at
-"""
-
-# Product by product, each with every so many-th reservation: `nth` counts within the product.
-_EXPIRED = f"""
+# One product after the other, round and round: reservation n is the n / levels-th of its product.
+_EXPIRED = """
 WITH level AS MATERIALIZED (
     SELECT
         row_number() OVER (ORDER BY s.product_id) - 1 AS place, count(*) OVER () AS levels,
@@ -146,9 +128,17 @@ WITH level AS MATERIALIZED (
     CROSS JOIN (SELECT min(id::text)::uuid AS negotiation_id FROM negotiations) AS any_one
     JOIN level AS l ON l.place = n % l.levels
 ), headers AS (
-    INSERT INTO stock_reservations ({_HEADER_COLUMNS})
+    INSERT INTO stock_reservations (
+        tenant_id, id, negotiation_id, reservation_key, fingerprint, type, status, priority,
+        items_json, total_requested, total_reserved, first_expires_at, expires_at, released_at,
+        release_reason, created_at, updated_at
+    )
     SELECT
-        $1, id, negotiation_id, id, decode(md5(id), 'hex'), 'SOFT', 'ACTIVE', 'NORMAL', {_ITEM},
+        $1, id, negotiation_id, id, decode(md5(id), 'hex'), 'SOFT', 'ACTIVE', 'NORMAL',
+        jsonb_build_array(jsonb_build_object(
+            'sku', sku, 'productId', product_id, 'requestedQuantity', 1, 'reservedQuantity', 1,
+            'availableBefore', before, 'availableAfter', before - 1, 'status', 'RESERVED'
+        )),
         1, 1, now() - interval '1 hour', now() - interval '1 hour', NULL, NULL,
         now() - interval '2 hours', now() - interval '2 hours'
     FROM hold
@@ -158,7 +148,11 @@ WITH level AS MATERIALIZED (
     )
     SELECT $1, id, 1, warehouse, product_id, 1, now() - interval '1 hour' FROM hold
 ), movements AS (
-    INSERT INTO stock_movements ({_MOVEMENT_COLUMNS})
+    INSERT INTO stock_movements (
+        tenant_id, id, product_id, warehouse, sku, type, total_delta, reserved_delta, blocked_delta,
+        previous_available, sequence, reference_type, reference_id, negotiation_id, notes,
+        created_at
+    )
     SELECT
         $1, movement_id, product_id, warehouse, sku, 'RESERVATION', 0, 1, 0, before, sequence,
         'RESERVATION', id, negotiation_id, NULL, now() - interval '2 hours'
@@ -172,7 +166,7 @@ WHERE s.tenant_id = $1 AND s.product_id = h.product_id AND s.warehouse = h.wareh
 
 # Sale `nth` of a product makes movements 2 nth (held) and 2 nth + 1 (sold); after the last sale
 # one more reservation stays live. In the order of the indexes, which is much faster.
-_HISTORY = f"""
+_HISTORY = """
 WITH level AS MATERIALIZED (
     SELECT * FROM (
         SELECT
@@ -192,10 +186,18 @@ WITH level AS MATERIALIZED (
     CROSS JOIN (SELECT min(id::text)::uuid AS negotiation_id FROM negotiations) AS any_one
     ORDER BY l.place, nth
 ), headers AS (
-    INSERT INTO stock_reservations ({_HEADER_COLUMNS})
+    INSERT INTO stock_reservations (
+        tenant_id, id, negotiation_id, reservation_key, fingerprint, type, status, priority,
+        items_json, total_requested, total_reserved, first_expires_at, expires_at, released_at,
+        release_reason, created_at, updated_at
+    )
     SELECT
         $1, id, negotiation_id, id, decode(md5(id), 'hex'), 'SOFT',
-        CASE WHEN sold THEN 'CONSUMED' ELSE 'ACTIVE' END, 'NORMAL', {_ITEM},
+        CASE WHEN sold THEN 'CONSUMED' ELSE 'ACTIVE' END, 'NORMAL',
+        jsonb_build_array(jsonb_build_object(
+            'sku', sku, 'productId', product_id, 'requestedQuantity', 1, 'reservedQuantity', 1,
+            'availableBefore', before, 'availableAfter', before - 1, 'status', 'RESERVED'
+        )),
         1, 1, now() + interval '72 hours', now() + interval '72 hours',
         CASE WHEN sold THEN now() END, CASE WHEN sold THEN 'CONSUMED' END, now(), now()
     FROM hold
@@ -208,7 +210,11 @@ WITH level AS MATERIALIZED (
         now() + interval '72 hours'
     FROM hold
 ), movements AS (
-    INSERT INTO stock_movements ({_MOVEMENT_COLUMNS})
+    INSERT INTO stock_movements (
+        tenant_id, id, product_id, warehouse, sku, type, total_delta, reserved_delta, blocked_delta,
+        previous_available, sequence, reference_type, reference_id, negotiation_id, notes,
+        created_at
+    )
     SELECT
         $1, k.mark || substr(h.id, 2), h.product_id, h.warehouse, h.sku, k.type, -k.sold,
         1 - 2 * k.sold, 0, h.before - k.sold, 2 * h.nth + k.sold, 'RESERVATION', h.id,

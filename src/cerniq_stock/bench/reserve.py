@@ -1,4 +1,4 @@
-"""`bench reserve`: reservations in a closed loop, alone or in turns with something to compare to."""
+"""`bench reserve`: reservations in a closed loop, alone or in turns with something else."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,7 +14,7 @@ from cerniq_stock.bench.classic import Classic, open_pool
 from cerniq_stock.bench.closed_loop import Window, measure
 from cerniq_stock.bench.engine import judge, opened, settle
 from cerniq_stock.bench.fill import fill
-from cerniq_stock.bench.scratch import say, scratch, server_dsn
+from cerniq_stock.bench.scratch import say, scratch
 from cerniq_stock.bench.workload import Load, Plan, Town
 from cerniq_stock.settings import Settings
 
@@ -44,15 +44,15 @@ class Side:
 
 async def bench_reserve(
     plan: Plan,
-    settings: Settings,
     *,
+    server: str,
+    settings: Settings,
     against: Against | None = None,
     seconds: float = 5.0,
     rounds: int = 1,
     warm_up_s: float = WARM_UP_S,
 ) -> Document:
     """Measure `rounds` windows of `seconds` on each side and return what was found."""
-    server = await server_dsn(settings)
     async with AsyncExitStack() as stack:
         base = await stack.enter_async_context(scratch(server))
         say(f"filling: {plan.tenants} tenants, {plan.products_per_tenant} products each")
@@ -87,7 +87,8 @@ async def _take_turns(
 
 async def _sell_out(base: str, town: Town, settings: Settings) -> None:
     """Sell until most requests are refused, before the database is copied for each side."""
-    wanted = SELL_OUT_ANSWERS_PER_PRODUCT * town.plan.products
+    products = town.plan.products_per_tenant * town.plan.tenants
+    wanted = SELL_OUT_ANSWERS_PER_PRODUCT * products
     answers = 0
     async with opened(base, settings) as stock:
         callers = make_callers(town, stock.reserve)

@@ -11,7 +11,7 @@ import asyncpg
 
 from cerniq_stock import wiring
 from cerniq_stock.settings import Settings
-from cerniq_stock.store.database import create_database, drop_database
+from cerniq_stock.store.database import create_database, drop_database, with_database
 from cerniq_stock.store.migrate import migrate
 
 PREFIX = "cerniq_bench_"
@@ -50,11 +50,11 @@ async def tidy(dsn: str) -> None:
         await connection.close()
 
 
-async def server_version(dsn: str) -> str:
+async def server_version(server: str) -> str:
     """Version of the server, such as `18.6`."""
-    connection = await asyncpg.connect(dsn)
+    connection = await asyncpg.connect(with_database(server, "postgres"))
     try:
         version: str = await connection.fetchval("SHOW server_version")
     finally:
         await connection.close()
-    return version.split()[0]
+    return version.split(maxsplit=1)[0]

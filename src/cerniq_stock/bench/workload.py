@@ -74,12 +74,11 @@ class Town:
 def make_town(plan: Plan) -> Town:
     """Deal tenants to callers: one each, or several where there are fewer callers than tenants."""
     tenants = tuple(uuid4() for _ in range(plan.tenants))
+    seats: tuple[tuple[Seat, ...], ...]
     if plan.callers >= plan.tenants:
         seats = tuple((Seat(tenants[n % plan.tenants]),) for n in range(plan.callers))
     else:
-        seats = tuple(
-            tuple(map(Seat, tenants[n :: plan.callers])) for n in range(plan.callers)
-        )
+        seats = tuple(tuple(map(Seat, tenants[n :: plan.callers])) for n in range(plan.callers))
     return Town(plan, tenants, seats)
 
 
@@ -88,8 +87,10 @@ def sku(number: int) -> str:
     return f"SKU-{number:05}"
 
 
-def requests(plan: Plan, *, count: int = REQUESTS_MADE, seed: int = 1) -> Iterator[tuple[Item, ...]]:
-    """Return an endless iterator over ready-made requests, so that choosing costs next to nothing."""
+def requests(
+    plan: Plan, *, count: int = REQUESTS_MADE, seed: int = 1
+) -> Iterator[tuple[Item, ...]]:
+    """Return an endless iterator over ready-made requests: choosing must cost next to nothing."""
     random = Random(seed)  # noqa: S311 - a benchmark repeats its choices; nothing is secret
     items = [Item(sku(number), ONE) for number in range(1, plan.products_per_tenant + 1)]
     draw = _Draw(plan, random)

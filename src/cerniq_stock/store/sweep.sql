@@ -12,7 +12,7 @@ WHERE EXISTS (
 
 -- name: pick_due
 -- What is due, the longest overdue first, up to so many lines, and the locks of its levels. The
--- choice is older than the locks: `lock_due` looks again.
+-- choice is older than the locks: `end_due` looks again.
 WITH due AS MATERIALIZED (
     SELECT id, product_id, warehouse
     FROM (
@@ -39,26 +39,32 @@ WITH due AS MATERIALIZED (
 )
 SELECT id, count(*) AS lines FROM due WHERE (SELECT count(*) FROM locked) >= 0 GROUP BY id;
 
--- name: lock_due
--- Those that are still due now that the levels are ours: who was extended meanwhile stays.
-SELECT id, negotiation_id, statement_timestamp() AS now
-FROM stock_reservations
-WHERE tenant_id = $1 AND id = ANY ($2::text[])
-    AND status = 'ACTIVE' AND expires_at <= statement_timestamp()
-ORDER BY id FOR UPDATE;
+-- name: end_due
+-- Headers in the order of their ids, where they are still due now that the levels are ours: who
+-- was extended meanwhile stays.
+UPDATE stock_reservations AS r
+SET status = 'EXPIRED', released_at = statement_timestamp(), release_reason = 'EXPIRED',
+    updated_at = statement_timestamp()
+FROM unnest($2::text[]) AS q (id)
+WHERE r.tenant_id = $1 AND r.id = q.id
+    AND r.status = 'ACTIVE' AND r.expires_at <= statement_timestamp()
+RETURNING r.id, r.negotiation_id, r.released_at;
 
--- name: write_expired
--- Levels, lines, headers and one movement per line, in one statement. A line without a level
--- ends in a NULL that no movement may have: the chunk fails, nothing is lost in silence.
+-- name: release_due
+-- Levels, lines and one movement per line, in one statement. A line without a level ends in a
+-- NULL that no movement may have: the chunk fails, nothing is lost in silence.
 WITH due AS MATERIALIZED (
     SELECT
-        l.reservation_id, l.line_no, l.warehouse, l.product_id, l.held, q.negotiation_id,
-        row_number() OVER of_level AS nth,
-        sum(l.held) OVER of_level AS through,
+        l.reservation_id, l.line_no, l.warehouse, l.product_id, l.held, q.negotiation_id, p.sku,
+        s.version + row_number() OVER of_level AS sequence,
+        s.available - l.held + sum(l.held) OVER of_level AS previous_available,
         row_number() OVER (ORDER BY l.reservation_id, l.line_no, l.warehouse) AS n
     FROM unnest($3::text[], $4::uuid[]) AS q (id, negotiation_id)
     JOIN stock_reservation_lines AS l
         ON l.tenant_id = $1 AND l.reservation_id = q.id AND l.held > 0
+    LEFT JOIN stock_levels AS s
+        ON s.tenant_id = $1 AND s.product_id = l.product_id AND s.warehouse = l.warehouse
+    LEFT JOIN products AS p ON p.tenant_id = $1 AND p.id = l.product_id
     WINDOW of_level AS (
         PARTITION BY l.product_id, l.warehouse ORDER BY l.reservation_id, l.line_no
         ROWS UNBOUNDED PRECEDING
@@ -70,34 +76,21 @@ WITH due AS MATERIALIZED (
         SELECT product_id, warehouse, sum(held) AS held, count(*) AS movements
         FROM due GROUP BY product_id, warehouse
     ) AS d
-    JOIN products AS p ON p.tenant_id = $1 AND p.id = d.product_id
     WHERE s.tenant_id = $1 AND s.product_id = d.product_id AND s.warehouse = d.warehouse
-    RETURNING
-        s.product_id, s.warehouse, p.sku,
-        s.version - d.movements AS version, s.available - d.held AS available
 ), lines AS (
     UPDATE stock_reservation_lines AS l
     SET released = l.released + d.held
     FROM due AS d
     WHERE l.tenant_id = $1 AND l.reservation_id = d.reservation_id
         AND l.line_no = d.line_no AND l.warehouse = d.warehouse
-), movements AS (
-    INSERT INTO stock_movements (
-        tenant_id, created_at, id, product_id, sku, warehouse, type,
-        total_delta, reserved_delta, blocked_delta, previous_available, sequence,
-        reference_type, reference_id, negotiation_id, notes
-    )
-    SELECT
-        $1, $2, ($5::name[])[n], d.product_id, s.sku, d.warehouse, 'RELEASE',
-        0, -d.held, 0, s.available + d.through - d.held, s.version + d.nth,
-        'RESERVATION', d.reservation_id, d.negotiation_id, 'EXPIRED'
-    FROM due AS d
-    LEFT JOIN levels AS s ON s.product_id = d.product_id AND s.warehouse = d.warehouse
-), headers AS (
-    UPDATE stock_reservations AS r
-    SET status = 'EXPIRED', released_at = $2, release_reason = 'EXPIRED', updated_at = $2
-    FROM unnest($3::text[]) AS q (id)
-    WHERE r.tenant_id = $1 AND r.id = q.id
-    RETURNING 1
 )
-SELECT count(*) FROM headers;
+INSERT INTO stock_movements (
+    tenant_id, created_at, id, product_id, sku, warehouse, type, total_delta, reserved_delta,
+    blocked_delta, previous_available, sequence, reference_type, reference_id, negotiation_id,
+    notes
+)
+SELECT
+    $1, $2, ($5::name[])[n], product_id, sku, warehouse, 'RELEASE', 0, -held,
+    0, previous_available, sequence, 'RESERVATION', reservation_id, negotiation_id,
+    'EXPIRED'
+FROM due;

@@ -1,0 +1,62 @@
+"""`cerniq-stock negotiation`: the states that decide whether goods may be held."""
+
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+
+from cerniq_stock import validate
+from cerniq_stock.cli.call import Call, accepted, command, group
+from cerniq_stock.cli.options import By, Key
+from cerniq_stock.cli.output import Shown
+
+app = group("States of negotiations: PROPOSAL, NEGOTIATION and CLOSING may reserve.")
+
+
+@command(
+    app,
+    "set",
+    "negotiation set 0b6a1a3e-4f0e-4c1f-9f57-0c7f0f5b7a11 CLOSING",
+    "negotiation set 0b6a1a3e-4f0e-4c1f-9f57-0c7f0f5b7a11 DEAD --by 'sales agent'",
+)
+async def set_state(
+    call: Call,
+    negotiation: Annotated[str, typer.Argument(metavar="UUID", help="Negotiation.")],
+    state: Annotated[str, typer.Argument(metavar="STATE", help="A word, such as CLOSING.")],
+    key: Key = None,
+    by: By = None,
+) -> Shown:
+    """Record a negotiation's state; DEAD and TIMEOUT release all it holds."""
+    answer = await _set(call, negotiation, state, key=key, by=by)
+    before = answer.previous_state or "new"
+    text = f"Negotiation {answer.negotiation_id}: {before} -> {answer.state}"
+    freed = tuple(f"Reservation {id_} was released" for id_ in answer.released)
+    return Shown(answer, (text, *freed))
+
+
+@command(
+    app,
+    "new",
+    "negotiation new",
+    "negotiation new CLOSING",
+    "reserve --negotiation $(cerniq-stock negotiation new) --line LAPTOP-14=3",
+)
+async def new(
+    call: Call,
+    state: Annotated[
+        str, typer.Argument(metavar="[STATE]", help="A word, such as CLOSING.")
+    ] = "PROPOSAL",
+    by: By = None,
+) -> Shown:
+    """Make a negotiation and print its id."""
+    answer = await _set(call, str(uuid4()), state, key=None, by=by)
+    return Shown(answer, (str(answer.negotiation_id),))
+
+
+async def _set(call: Call, negotiation: str, state: str, *, key: str | None, by: str | None) -> Any:
+    negotiation_id = validate.uuid("negotiationId", negotiation)
+    word = validate.state("state", state.upper())
+    async with call.tenant() as (stock, tenant):
+        return accepted(
+            await stock.set_negotiation(tenant.id, negotiation_id, word, key=key, by=by)
+        )

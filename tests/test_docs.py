@@ -1,0 +1,109 @@
+"""Documentation cannot drift: what is generated is current, what is shown runs."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from cerniq_stock.domain.outcomes import Refusal
+from cerniq_stock.store.database import create_database, drop_database
+
+ROOT = Path(__file__).parents[1]
+_numbers = count(1)
+
+
+def refusals_page() -> str:
+    """The page that documents why commands are refused, made from the code."""
+
+    def rows(whole: bool) -> str:
+        return "\n".join(
+            f"| {number} | `{refusal.value}` | {refusal.meaning} |"
+            for number, refusal in enumerate(Refusal, 1)
+            if refusal.whole is whole
+        )
+
+    return f"""# Refusals
+
+Why a command, or a line of a reservation, is refused, in order of precedence: where several
+apply, the first of the list is the answer. Generated from `cerniq_stock.domain.outcomes.Refusal`;
+a test fails when this page is not current (`CERNIQ_WRITE_DOCS=1 make test` writes it).
+
+Before all of them comes the key: a key that was used with the same payload gets its first answer.
+
+## The whole command is refused, nothing changed, the key is not used up
+
+| order | code | meaning |
+|---|---|---|
+{rows(True)}
+
+## A line of a reservation is refused, the others go on
+
+| order | code | meaning |
+|---|---|---|
+{rows(False)}
+
+A reservation of which every line was refused is stored as FAILED and repeats its answer.
+"""
+
+
+def test_the_page_of_refusals_is_current():
+    path = ROOT / "docs" / "refusals.md"
+    if os.environ.get("CERNIQ_WRITE_DOCS"):
+        path.write_text(refusals_page(), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == refusals_page()
+
+
+@pytest.fixture
+def environment(server: str, template: str) -> Iterator[dict[str, str]]:
+    """A shell's environment with a fresh database and this interpreter's commands."""
+    name = f"docs_{next(_numbers)}"
+    dsn = asyncio.run(create_database(server, name, template=template))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    yield {**os.environ, "CERNIQ_DATABASE_URL": dsn, "PATH": path}
+    asyncio.run(drop_database(server, name))
+
+
+def _blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("page", ["README.md"])
+def test_console_blocks_run(page, environment):
+    for block in _blocks(page, "console"):
+        lines = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+        done = _run(["bash", "-euo", "pipefail", "-c", "\n".join(lines)], environment)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_python_blocks_run_and_print_what_the_page_says(environment):
+    (block,) = _blocks("README.md", "python")
+    done = _run([sys.executable, "-c", block], environment)
+    assert done.returncode == 0, done.stderr
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"It prints `{done.stdout.strip()}`" in readme
+
+
+def test_links_lead_somewhere():
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_make_has_the_promised_commands():
+    done = _run(["make", "-n", "-C", str(ROOT), "demo", "test", "check", "faults"], dict(os.environ))
+    assert done.returncode == 0, done.stderr
