@@ -1,5 +1,6 @@
 """Builders shared by the tests: a small shop, commands with sensible defaults, `fold`, readback."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import asyncpg
+from hypothesis import settings
 
 from cerniq_stock import wire
 from cerniq_stock.domain.commands import (
@@ -41,6 +43,10 @@ from cerniq_stock.domain.outcomes import ReserveResult
 from cerniq_stock.domain.work import Changes, State
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+settings.register_profile("default", deadline=None, print_blob=True)
+settings.register_profile("long", settings.get_profile("default"), max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 def uid(name: str) -> UUID:
@@ -78,7 +84,7 @@ def release(
 ) -> Release:
     """Release reservation `r…` or negotiation `n…`, whole or so much of each SKU."""
     part = None if items is None else tuple(Quantity(*pair) for pair in amounts(items))
-    ids = (of, None) if not of.startswith("n") else (None, uid(of))
+    ids = (None, uid(of)) if of.startswith("n") else (of, None)
     return sealed(Release(key, b"", None, None, ReleaseReason(reason), *ids, part))
 
 

@@ -106,7 +106,7 @@ class Postgres:
 async def check(engine: Engine, table: str) -> None:
     """Run a table; the first row that comes out differently is named."""
     rows = [row for line in table.splitlines() if (row := line.partition("#")[0].strip())]
-    setup = [row for row in rows if row.split()[0] in SETUP]
+    setup = [row for row in rows if "->" not in row and row.split()[0] in SETUP]
     await engine.start(_opening([row.split() for row in setup]))
     script = _Script(engine)
     for row in rows[len(setup) :]:

@@ -1,6 +1,8 @@
 """What a reservation answers, and what it leaves (READING 1-5, 10, 12)."""
 
-from tests.domain.script import Pure, check as check_table
+
+from tests.domain.script import Pure
+from tests.domain.script import check as check_table
 
 
 async def test_full_partial_and_unavailable(check):
@@ -132,7 +134,7 @@ async def test_a_key_has_one_effect(check):
         level    A                          -> 10 6 0
         reserve  r0 A=1 key=w to=n9         -> NEGOTIATION_NOT_FOUND
         negotiation n9 PROPOSAL             -> new > PROPOSAL
-        reserve  r0 A=1 key=w to=n9         -> ACTIVE 1   # a refused command does not use its key up
+        reserve  r0 A=1 key=w to=n9         -> ACTIVE 1        # refusing used no key up
     """)
 
 
@@ -255,7 +257,7 @@ async def test_an_expired_reservation_gives_way_product_by_product(check):
         reserve  r1 A=2 B=2 hours=1         -> ACTIVE 2 2
         wait     1h
         reserve  r2 A=1                     -> ACTIVE 1
-        holds    r1                         -> ACTIVE B=2       # over, but B is not yet written down
+        holds    r1                         -> ACTIVE B=2       # over, B is not written down
         available B                         -> 2
         extend   r1 24                      -> RESERVATION_EXPIRED
         reserve  r3 B=1                     -> ACTIVE 1
@@ -278,3 +280,16 @@ async def test_expiry_is_exact_to_the_microsecond():
             holds     r1                    -> {"ACTIVE A=2" if left else "EXPIRED EXPIRED"}
             """,
         )
+
+
+async def test_a_level_made_in_the_batch_stands_in_the_tenants_order():
+    table = """
+        tenant   warehouses=W1,W2,W3
+        stock    A 1 0 W1
+        stock    A 9 0 W3
+        receive  A=5 into=W2                -> 5 0 0 5
+        reserve  r1 A=4                     -> ACTIVE 4
+        holds    r1                         -> ACTIVE A@W2=4
+    """
+    await check_table(Pure(batched=False), table)
+    await check_table(Pure(batched=True), table)

@@ -22,9 +22,9 @@ class Reserve(Protocol):
         """Answer one request."""
 
 
-def make_callers(town: Town, reserve: Reserve) -> list[Ask]:
+def make_callers(town: Town, reserve: Reserve, *, seed: int = 1) -> list[Ask]:
     """One closed loop's worth of callers. Each key is of a negotiation and counts up."""
-    wanted = requests(town.plan)
+    wanted = requests(town.plan, seed=seed)
     return [_caller(seats, wanted, reserve) for seats in town.seats]
 
 

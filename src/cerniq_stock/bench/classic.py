@@ -87,9 +87,9 @@ class Classic:
         question = Question(
             new_id(),
             validate.text("reservationKey", key, most=validate.MAX_KEY),
-            validate.fingerprint(
-                negotiation_id,
+            validate.reserve_fingerprint(
                 lines,
+                negotiation_id,
                 ReservationType.SOFT,
                 Priority.NORMAL,
                 EXPIRES_IN_H,
@@ -141,7 +141,7 @@ def _hold(
     for line_no, item in enumerate(question.items, 1):
         row = by_sku[item.sku]
         before = row["available"]
-        taken = min(before, item.quantity)
+        taken = min(before, item.quantity) or ZERO
         items.append(_item_result(item, row, taken))
         if taken:
             product = Product(*list(row)[:7])

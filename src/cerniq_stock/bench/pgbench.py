@@ -6,7 +6,6 @@ than any stock engine may do, so what is near it is near what the server can do 
 
 import asyncio
 import math
-import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import asyncpg
 
 from cerniq_stock.bench.closed_loop import Histogram, Window
 from cerniq_stock.bench.workload import Load, Plan
-from cerniq_stock.store.binaries import binary
+from cerniq_stock.store.binaries import TOOL_ENVIRONMENT, binary
 
 CLIENTS_MAX = 50
 THREADS = 2
@@ -117,7 +116,7 @@ async def _run(dsn: str, plan: Plan, script: Path, lasts_s: int) -> str:
 def _connection(dsn: str) -> tuple[str, dict[str, str]]:
     """The address without its password, which would show in the list of processes."""
     parts = urlsplit(dsn)
-    environment = {**os.environ, "LC_ALL": "C"}
+    environment = dict(TOOL_ENVIRONMENT)
     if parts.password is None:
         return dsn, environment
     environment["PGPASSWORD"] = unquote(parts.password)

@@ -18,7 +18,7 @@ from cerniq_stock.bench.scratch import say, scratch
 from cerniq_stock.bench.workload import Load, Plan, Town
 from cerniq_stock.settings import Settings
 
-WARM_UP_S = 2.0
+WARM_UP_S_MAX = 2.0
 SELL_OUT_ANSWERS_PER_PRODUCT = 20
 SELL_OUT_STEP_S = 1.0
 SELL_OUT_STEPS_MAX = 60
@@ -50,7 +50,6 @@ async def bench_reserve(
     against: Against | None = None,
     seconds: float = 5.0,
     rounds: int = 1,
-    warm_up_s: float = WARM_UP_S,
 ) -> Document:
     """Measure `rounds` windows of `seconds` on each side and return what was found."""
     async with AsyncExitStack() as stack:
@@ -64,19 +63,17 @@ async def bench_reserve(
             other = _OTHERS[against](server, base, town)
             sides.append(await stack.enter_async_context(other))
         settle()
-        windows = await _take_turns(sides, seconds, rounds, warm_up_s)
+        windows = await _take_turns(sides, seconds, rounds)
         found = {side.name: await _found(side, windows[side.name]) for side in sides}
     return {**asdict(plan), "seconds": seconds, "rounds": rounds, **found, **_ratio(found)}
 
 
-async def _take_turns(
-    sides: list[Side], seconds: float, rounds: int, warm_up_s: float
-) -> dict[str, list[Window]]:
+async def _take_turns(sides: list[Side], seconds: float, rounds: int) -> dict[str, list[Window]]:
     """Alternate, so that a slow minute of the machine meets every side."""
     windows: dict[str, list[Window]] = {side.name: [] for side in sides}
     for side in sides:
         say(f"warming up: {side.name}")
-        await side.window(warm_up_s)
+        await side.window(min(seconds, WARM_UP_S_MAX))
     for number in range(1, rounds + 1):
         for side in sides:
             window = await side.window(seconds)
@@ -91,7 +88,7 @@ async def _sell_out(base: str, town: Town, settings: Settings) -> None:
     wanted = SELL_OUT_ANSWERS_PER_PRODUCT * products
     answers = 0
     async with opened(base, settings) as stock:
-        callers = make_callers(town, stock.reserve)
+        callers = make_callers(town, stock.reserve, seed=2)
         for _ in range(SELL_OUT_STEPS_MAX):
             window = await measure(callers, SELL_OUT_STEP_S)
             answers += sum(window.counts.values())

@@ -17,7 +17,6 @@ import typer
 
 from cerniq_stock import validate
 from cerniq_stock.cli import output
-from cerniq_stock.cli.output import Shown
 from cerniq_stock.cli.problems import RefusedError, UsageProblemError
 from cerniq_stock.domain.outcomes import Refusal, Refused
 from cerniq_stock.errors import NotFoundError, UnavailableError
@@ -33,6 +32,7 @@ T = TypeVar("T")
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": output.WIDTH}
 
+SHARED = ("tenant", "database", "json", "quiet")
 TENANT_HELP = "Tenant to work for; without it CERNIQ_TENANT_ID, or the only one there is."
 DATABASE_HELP = "PostgreSQL to use; without it CERNIQ_DATABASE_URL, or the embedded server."
 JSON_HELP = "Answer with one JSON document on stdout."
@@ -150,7 +150,7 @@ def require_warehouse(tenant: "TenantView", warehouse: str | None) -> None:
 def group(text: str) -> typer.Typer:
     """Make a group of commands."""
     app = typer.Typer(help=text, context_settings=CONTEXT, rich_markup_mode=None)
-    app.callback(invoke_without_command=True)(_with_options(_enter_group, hidden=True))
+    app.callback(invoke_without_command=True)(with_options(enter_group, hidden=True))
     return app
 
 
@@ -188,7 +188,7 @@ def _entry(body: Callable[..., Any]) -> Callable[..., None]:
             raise typer.Exit(shown.exit_code)
 
     own = list(inspect.signature(body).parameters.values())[1:]
-    return _with_options(run_and_show, own)
+    return with_options(run_and_show, own)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -203,7 +203,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return runner.run(work)
 
 
-def _enter_group(ctx: typer.Context) -> None:
+def enter_group(ctx: typer.Context) -> None:
+    """Go on to the command that was named; without one, show which there are."""
     if ctx.invoked_subcommand is not None:
         return
     if ctx.ensure_object(Globals).json:
@@ -212,7 +213,7 @@ def _enter_group(ctx: typer.Context) -> None:
     raise typer.Exit(2)
 
 
-def _with_options(
+def with_options(
     body: Callable[..., None],
     own: list[inspect.Parameter] | None = None,
     *,
@@ -222,19 +223,18 @@ def _with_options(
     shared = _shared_parameters(hidden=hidden)
 
     @wraps(body)
-    def with_options(ctx: typer.Context, **arguments: Any) -> None:
+    def wrapped(ctx: typer.Context, **arguments: Any) -> None:
         given = {name: arguments.pop(name) for name in shared}
         ctx.ensure_object(Globals).update(given)
         body(ctx, **arguments)
 
-    context = inspect.Parameter(
-        "ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context
-    )
+    context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     mine = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own or []]
     parameters = [context, *mine, *shared.values()]
-    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
-    return with_options
+    # what `inspect` looks at first, and what mypy does not know
+    vars(wrapped)["__signature__"] = inspect.Signature(parameters)
+    wrapped.__annotations__ = {each.name: each.annotation for each in parameters}
+    return wrapped
 
 
 def _shared_parameters(*, hidden: bool) -> dict[str, inspect.Parameter]:

@@ -6,14 +6,17 @@ import typer
 
 from cerniq_stock.cli.call import Call, accepted, command, group, require_skus
 from cerniq_stock.cli.options import (
+    AfterSku,
     Amount,
     By,
     Key,
     Limit,
     Notes,
     Reference,
+    Search,
     Sku,
     Warehouse,
+    page,
     signed,
 )
 from cerniq_stock.cli.output import Part, Shown, Table
@@ -32,23 +35,18 @@ app = group("Goods on the shelf: look, receive, correct, count.")
 async def show(
     call: Call,
     skus: Annotated[
-        list[str] | None, typer.Argument(metavar="[SKU...]", help="Only these products.")
+        list[str] | None, typer.Argument(metavar="SKU", help="Only these products.")
     ] = None,
-    search: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Only where SKU or name contain this.")
-    ] = None,
-    after: Annotated[
-        str | None, typer.Option(metavar="SKU", help="Go on after this product.")
-    ] = None,
+    search: Search = None,
+    after: AfterSku = None,
     limit: Limit = 100,
 ) -> Shown:
     """Show stock by product and warehouse, as it is at this moment."""
+    wanted = page(search, after, limit)
     async with call.tenant() as (stock, tenant):
         if skus:
             await require_skus(stock, tenant, skus)
-        levels = await stock.levels(
-            tenant.id, skus=skus or None, search=search, after_sku=after, limit=limit
-        )
+        levels = await stock.levels(tenant.id, skus=skus or None, **wanted)
     if len(levels) >= limit:
         call.note(f"There may be more: --after {levels[-1].sku}")
     rows = [

@@ -10,7 +10,10 @@ from cerniq_stock.cli.call import Call, accepted, command, group
 from cerniq_stock.cli.options import By, Key
 from cerniq_stock.cli.output import Shown
 
-app = group("States of negotiations: PROPOSAL, NEGOTIATION and CLOSING may reserve.")
+app = group(
+    "States of negotiations, which decide about reserving.\n\n"
+    "PROPOSAL, NEGOTIATION and CLOSING may reserve; DEAD and TIMEOUT release all that is held."
+)
 
 
 @command(
@@ -44,7 +47,7 @@ async def set_state(
 async def new(
     call: Call,
     state: Annotated[
-        str, typer.Argument(metavar="[STATE]", help="A word, such as CLOSING.")
+        str, typer.Argument(metavar="STATE", help="A word, such as CLOSING.")
     ] = "PROPOSAL",
     by: By = None,
 ) -> Shown:

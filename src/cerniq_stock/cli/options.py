@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ from cerniq_stock.errors import InvalidInputError
 MOST_ROWS = 1000
 
 Sku = Annotated[str, typer.Argument(metavar="SKU", help="Product.")]
-Skus = Annotated[list[str], typer.Argument(metavar="SKU...", help="Products.")]
+Skus = Annotated[list[str], typer.Argument(metavar="SKU", help="Products.")]
 ReservationId = Annotated[str, typer.Argument(metavar="RESERVATION", help="Reservation's id.")]
 Amount = Annotated[
     str, typer.Argument(metavar="QUANTITY", help="In the product's unit, such as 12 or 2.5.")
@@ -30,19 +30,33 @@ Key = Annotated[
     str | None,
     typer.Option(
         metavar="TEXT",
-        help="Makes the command repeatable: again with the same key changes nothing and gives the"
-        " first answer.",
+        help="Makes the command repeatable: the same key again gives the first answer.",
     ),
 ]
 By = Annotated[str | None, typer.Option(metavar="WHO", help="Who asks; kept with the change.")]
 Notes = Annotated[str | None, typer.Option(metavar="TEXT", help="Why; kept with the change.")]
-Limit = Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="At most so many rows.")]
+Search = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Only where SKU or name contain this.")
+]
+AfterSku = Annotated[str | None, typer.Option(metavar="SKU", help="Go on after this product.")]
+Limit = Annotated[
+    int, typer.Option(metavar="N", min=1, max=MOST_ROWS, help="At most so many rows.")
+]
 AllTenants = Annotated[
     bool, typer.Option("--all-tenants", help="Every tenant, instead of the one worked for.")
 ]
 
 # a number, and after it perhaps a unit; whether either is any good is said later, and better
 _AMOUNT = re.compile(r"\s*([-+]?[\d.,]+)\s*([A-Za-z]\w*)?\s*", re.ASCII)
+
+
+def page(search: str | None, after_sku: str | None, limit: int) -> dict[str, Any]:
+    """What to list of the catalogue, as the engine asks for it."""
+    return {
+        "search": validate.optional_text("search", search, most=200),
+        "after_sku": validate.optional_text("after", after_sku, most=validate.MAX_SKU),
+        "limit": limit,
+    }
 
 
 def items(lines: list[str]) -> tuple[Item, ...]:

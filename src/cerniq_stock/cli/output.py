@@ -1,13 +1,13 @@
 """What is said: data on stdout, for people or as one JSON document; the rest on stderr."""
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from io import TextIOWrapper
 from typing import Any, TextIO
 
 from cerniq_stock.cli.problems import OutputError, Problem, one_line
@@ -115,54 +115,33 @@ def _written() -> Iterator[None]:
 
 
 def _show_parts(parts: tuple[Part, ...], *, quiet: bool) -> None:
-    console = None
+    _spell_out(sys.stdout)
     for part in parts:
         if isinstance(part, str):
             print(part)
         elif not part.rows:
             note(part.nothing, quiet=quiet)
         else:
+            from cerniq_stock.cli.rendering import draw  # noqa: PLC0415 - programs do without
+
             sys.stdout.flush()
-            console = console or _console(sys.stdout)
-            console.print(_rich_table(part))
+            rows = [[cell(value) for value in row] for row in part.rows]
+            draw(part.columns, rows, right=_numeric_columns(part))
 
 
-def _console(stream: TextIO) -> Any:
-    from rich.console import Console  # noqa: PLC0415 - programs and errors do without
-
-    if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter shows its number
+def _spell_out(stream: TextIO) -> None:
+    """Let a terminal that lacks a letter show its number instead of failing."""
+    if isinstance(stream, TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
-    people = stream.isatty()
-    plain_text = not people or "NO_COLOR" in os.environ
-    return Console(
-        file=stream,
-        force_terminal=people,
-        color_system=None if plain_text else "auto",
-        width=shutil.get_terminal_size((WIDTH, 24)).columns,
-        highlight=False,
-        markup=False,
-        emoji=False,
-    )
 
 
-def _rich_table(table: Table) -> Any:
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table as RichTable  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for number, name in enumerate(table.columns):
-        values = [row[number] for row in table.rows]
-        drawn.add_column(name, justify="right" if _numeric(values) else "left", overflow="fold")
-    for row in table.rows:
-        drawn.add_row(*[Text(cell(value)) for value in row])
-    return drawn
+def _numeric_columns(table: Table) -> set[int]:
+    return {number for number in range(len(table.columns)) if _numeric(table, number)}
 
 
-def _numeric(values: list[Any]) -> bool:
-    return any(isinstance(value, (Decimal, int)) for value in values) and not any(
-        isinstance(value, (str, bool)) for value in values
-    )
+def _numeric(table: Table, number: int) -> bool:
+    values = [row[number] for row in table.rows if row[number] is not None]
+    return bool(values) and all(type(value) in {Decimal, int} for value in values)
 
 
 @contextmanager
@@ -173,7 +152,9 @@ def progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     elif not sys.stderr.isatty():
         yield _stage_notes()
     else:
-        with _bars() as report:
+        from cerniq_stock.cli.rendering import bars  # noqa: PLC0415 - programs do without
+
+        with bars() as report:
             yield report
 
 
@@ -187,18 +168,3 @@ def _stage_notes() -> Callable[[str, int, int], None]:
             note(f"{stage} ({total})" if total else stage)
 
     return report
-
-
-@contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    from rich.progress import Progress, TaskID  # noqa: PLC0415
-
-    tasks: dict[str, TaskID] = {}
-    with Progress(console=_console(sys.stderr), transient=True) as bars:
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total or None)
-            bars.update(tasks[stage], completed=done, total=total or None)
-
-        yield report

@@ -82,6 +82,17 @@ class UsageProblemError(Exception):
 class OutputError(Exception):
     """What was to be said could not be written, for example to a full disk."""
 
+    code = "OUTPUT"
+
+
+TROUBLE: dict[type[Exception], int] = {
+    UsageProblemError: USAGE,
+    InvalidInputError: INVALID,
+    NotFoundError: NOT_FOUND,
+    OverloadedError: UNAVAILABLE,
+    UnavailableError: UNAVAILABLE,
+}
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -111,18 +122,9 @@ def problem_of(error: BaseException) -> Problem:
         case RefusedError():
             exit_code = REFUSALS[error.code]
             return Problem(exit_code, error.code.value, one_line(error), answer=error.answer)
-        case UsageProblemError():
-            return Problem(USAGE, error.code, one_line(error))
-        case InvalidInputError():
-            return Problem(INVALID, error.code, one_line(error), error.field)
-        case NotFoundError():
-            return Problem(NOT_FOUND, error.code, one_line(error))
-        case OverloadedError() | UnavailableError():
-            return Problem(UNAVAILABLE, error.code, one_line(error))
-        case CerniqError():
-            return Problem(ERROR, error.code, one_line(error))
-        case OutputError():
-            return Problem(ERROR, "OUTPUT", one_line(error))
+        case CerniqError() | UsageProblemError() | OutputError():
+            exit_code = TROUBLE.get(type(error), ERROR)
+            return Problem(exit_code, error.code, one_line(error), getattr(error, "field", None))
         case KeyboardInterrupt():
             return Problem(INTERRUPTED, "INTERRUPTED", "Interrupted")
         case _:
@@ -131,23 +133,28 @@ def problem_of(error: BaseException) -> Problem:
 
 def _foreign(error: BaseException) -> Problem:
     """Trouble that the engine does not wrap: the server, the network, the configuration."""
-    # imported here: they cost more than most commands, and nothing went wrong in those
-    import asyncpg  # noqa: PLC0415
-    from pydantic import ValidationError  # noqa: PLC0415
+    # imported when something is wrong only: they cost more than most commands
+    import asyncpg  # noqa: PLC0415 - see above
+    from pydantic import ValidationError  # noqa: PLC0415 - see above
 
-    from cerniq_stock.store.binaries import EmbeddedServerError  # noqa: PLC0415
-
-    if isinstance(error, EmbeddedServerError):
-        return _away(error.message)
     if isinstance(error, ValidationError):
         return _bad_setting(error.errors()[0])
     if isinstance(error, asyncpg.DataError):
         return Problem(INVALID, InvalidInputError.code, one_line(error))
     state = _sqlstate(error)
     if state is not None and not state.startswith(_AWAY):
-        return Problem(ERROR, f"SQLSTATE_{state}", f"The database refuses: {one_line(error)}")
+        return Problem(ERROR, f"SQLSTATE_{state}", f"The database refuses: {_reason(error)}")
     if state is not None or isinstance(error, (OSError, asyncpg.InterfaceError)):
         return _away(f"The database cannot be used: {_reason(error)}")
+    return _odd(error)
+
+
+def _odd(error: BaseException) -> Problem:
+    """What has its own idea of a message, or what nobody thought of."""
+    from cerniq_stock.store.binaries import EmbeddedServerError  # noqa: PLC0415 - seldom needed
+
+    if isinstance(error, EmbeddedServerError):
+        return _away(error.message)
     if type(error).__module__.startswith("sqlalchemy."):
         return _away(f"The database cannot be used: {_reason(error)}")
     return Problem(ERROR, "BUG", f"This is a bug, please report it: {_reason(error, named=True)}")

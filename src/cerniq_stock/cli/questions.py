@@ -44,7 +44,10 @@ async def availability(call: Call, skus: Skus) -> Shown:
 
 @command(commands, "explain", "explain LAPTOP-14")
 async def explain(call: Call, sku: Sku) -> Shown:
-    """Say why so much of a product is available: what is there, and who holds it until when."""
+    """Say why so much of a product is available.
+
+    What is there, what is blocked, and who holds how much until when.
+    """
     name = validate.text("sku", sku, most=validate.MAX_SKU)
     async with call.tenant() as (stock, tenant):
         await require_skus(stock, tenant, [name])

@@ -37,7 +37,10 @@ async def extend(
     key: Key = None,
     by: By = None,
 ) -> Shown:
-    """Let a live reservation last longer, within the tenant's limits."""
+    """Let a live reservation last longer.
+
+    The tenant's rules say how often, and how long in all.
+    """
     async with call.tenant() as (stock, tenant):
         answer = accepted(await stock.extend(tenant.id, reservation, hours, key=key, by=by))
     text = f"Reservation {answer.reservation_id} lasts until {when(answer.expires_at)}"
@@ -54,7 +57,7 @@ async def extend(
 async def release(
     call: Call,
     reservation: Annotated[
-        str | None, typer.Argument(metavar="[RESERVATION]", help="Reservation's id.")
+        str | None, typer.Argument(metavar="RESERVATION", help="Reservation's id.")
     ] = None,
     negotiation: Annotated[
         str | None,
@@ -73,13 +76,12 @@ async def release(
     What is over already is a success with a warning: nothing is held.
     """
     wanted = amounts(line)
-    if negotiation is not None:
-        validate.uuid("negotiationId", negotiation)
+    negotiation_id = None if negotiation is None else validate.uuid("negotiationId", negotiation)
     async with call.tenant() as (stock, tenant):
         answer = await stock.release(
             tenant.id,
             reservation_id=reservation,
-            negotiation_id=negotiation and validate.uuid("negotiationId", negotiation),
+            negotiation_id=negotiation_id,
             reason=reason,
             items=wanted,
             key=key,
@@ -131,10 +133,10 @@ def _released(answer: ReleaseResult | Refused, named: str | None) -> Shown:
     "expire --all-tenants --json",
 )
 async def expire(call: Call, *, all_tenants: AllTenants = False) -> Shown:
-    """Write down now what is past its time, and say how many reservations ended.
+    """Write down now what is past its time.
 
-    What is past its time holds nothing anyway, to the instant; running processes do this by
-    themselves.
+    It says how many reservations ended. What is past its time holds nothing anyway, to the
+    instant; running processes do this by themselves.
     """
     if all_tenants:
         async with call.stock() as stock:
@@ -204,9 +206,7 @@ async def show(call: Call, reservation: ReservationId) -> Shown:
         found = await stock.reservation(tenant.id, id_)
     facts = Table(("", ""), [(name, value) for name, value in _facts(found) if value is not None])
     columns = ("SKU", "warehouse", "reserved", "held", "consumed", "released")
-    rows = [
-        (x.sku, x.warehouse, x.reserved, x.held, x.consumed, x.released) for x in found.lines
-    ]
+    rows = [(x.sku, x.warehouse, x.reserved, x.held, x.consumed, x.released) for x in found.lines]
     warnings = tuple(error.message for error in found.errors)
     return Shown(found, (facts, "", Table(columns, rows, "It holds no lines")), warnings)
 

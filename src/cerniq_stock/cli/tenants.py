@@ -30,7 +30,9 @@ async def create(
     id_: Annotated[
         str | None, typer.Option("--id", metavar="UUID", help="Its id; without it a new one.")
     ] = None,
-    language: Annotated[str, typer.Option(help="Language of its notifications: ro or en.")] = "ro",
+    language: Annotated[
+        str, typer.Option(metavar="ro|en", help="Language of its notifications.")
+    ] = "ro",
     warehouses: Annotated[
         str, typer.Option(metavar="A,B", help="In the order in which stock is taken.")
     ] = "MAIN",
@@ -78,12 +80,12 @@ async def list_tenants(call: Call) -> Shown:
 )
 async def show(
     call: Call,
-    tenant: Annotated[
-        str | None, typer.Argument(metavar="[UUID]", help="Which; without it as with --tenant.")
+    which: Annotated[
+        str | None, typer.Argument(metavar="UUID", help="Without it the tenant worked for.")
     ] = None,
 ) -> Shown:
     """Show a tenant and its rules."""
-    call.options.update({"tenant": tenant})
+    call.options.update({"tenant": which})
     async with call.tenant() as (_, found):
         return Shown(found, (_facts(found),))
 

@@ -1,7 +1,6 @@
 """What happens to what is held: extend, release, consume (§3), and negotiations that end."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -23,7 +22,7 @@ from cerniq_stock.domain.outcomes import (
     ReleasedItem,
     ReleaseResult,
 )
-from cerniq_stock.domain.reserve import over_refusal
+from cerniq_stock.domain.reserve import first_refusal, over_refusal, precision_refusal
 from cerniq_stock.domain.work import Work
 
 OVER = "Reservation was already in terminal state"
@@ -53,7 +52,7 @@ def extend(work: Work, command: Extend) -> ExtendResult | Refused:
             Refusal.DURATION_LIMIT,
             f"Reservation {reservation.id} may last {tenant.max_reservation_h} hours in all",
         )
-    fresh = replace(reservation, expires_at=expires_at, extensions=reservation.extensions + 1)
+    fresh = reservation._replace(expires_at=expires_at, extensions=reservation.extensions + 1)
     work.reservations[fresh.id] = fresh
     work.changed_reservations.add(fresh.id)
     return ExtendResult(fresh.id, expires_at, fresh.extensions)
@@ -70,13 +69,7 @@ def release(work: Work, command: Release) -> ReleaseResult | Refused:
         return _not_found(command.reservation_id) if sells else _nothing(work, command)
     if not reservation.live(work.now):
         return _release_over(work, command, reservation)
-    if command.reason is ReleaseReason.EXPIRED:
-        return Refused(
-            Refusal.NOT_EXPIRED,
-            f"Reservation {reservation.id} lasts until {reservation.expires_at.isoformat()}",
-        )
-    refused = _sale_refusal(reservation, command) if sells else None
-    return refused or _release_live(work, command, [reservation])
+    return _release_live(work, command, [reservation])
 
 
 def _not_found(reservation_id: str) -> Refused:
@@ -126,20 +119,38 @@ def _release_over(
     )
 
 
-def _sale_refusal(reservation: Reservation, command: Release) -> Refused | None:
-    """Selling takes exactly what is asked, or nothing."""
-    for sku, quantity in _by_sku(command.items or ()).items():
-        held = sum((line.held for line in reservation.lines if line.sku == sku), ZERO)
-        if not held:
-            return Refused(
-                Refusal.NOT_RESERVED, f"Reservation {reservation.id} does not hold {sku}"
-            )
-        if quantity > held:
-            return Refused(
-                Refusal.EXCEEDS_RESERVED,
-                f"Reservation {reservation.id} holds {plain(held)} of {sku}, not {plain(quantity)}",
-            )
+def _live_refusal(
+    work: Work, command: Release, live: Sequence[Reservation], wanted: Mapping[str, Decimal]
+) -> Refused | None:
+    """Why what is live cannot be released or sold as asked. Selling takes all of it or nothing."""
+    if command.reason is ReleaseReason.EXPIRED:
+        until = max(reservation.expires_at for reservation in live).isoformat()
+        return Refused(Refusal.NOT_EXPIRED, f"Reservation {_ids(live)} lasts until {until}")
+    refusals = [
+        precision_refusal(work.products[sku], quantity)
+        for sku, quantity in wanted.items()
+        if sku in work.products
+    ]
+    if command.reason is ReleaseReason.CONSUMED:
+        refusals += [_sale_refusal(live, sku, quantity) for sku, quantity in wanted.items()]
+    first = first_refusal(refusals)
+    return Refused(*first) if first is not None else None
+
+
+def _sale_refusal(
+    live: Sequence[Reservation], sku: str, quantity: Decimal
+) -> tuple[Refusal, str] | None:
+    held = sum((line.held for r in live for line in r.lines if line.sku == sku), ZERO)
+    if not held:
+        return Refusal.NOT_RESERVED, f"Reservation {_ids(live)} does not hold {sku}"
+    if quantity > held:
+        message = f"Reservation {_ids(live)} holds {plain(held)} of {sku}, not {plain(quantity)}"
+        return Refusal.EXCEEDS_RESERVED, message
     return None
+
+
+def _ids(reservations: Sequence[Reservation]) -> str:
+    return ",".join(reservation.id for reservation in reservations)
 
 
 def _by_sku(items: Sequence[Quantity]) -> dict[str, Decimal]:
@@ -149,15 +160,24 @@ def _by_sku(items: Sequence[Quantity]) -> dict[str, Decimal]:
     return amounts
 
 
-def _release_negotiation(work: Work, command: Release, negotiation_id: UUID) -> ReleaseResult:
+def _release_negotiation(
+    work: Work, command: Release, negotiation_id: UUID
+) -> ReleaseResult | Refused:
     live = [r for r in work.reservations.values() if r.negotiation_id == negotiation_id]
     live = [r for r in live if r.live(work.now)]
     live.sort(key=lambda reservation: reservation.id)
-    return _release_live(work, command, live) if live else _nothing(work, command)
+    if live:
+        return _release_live(work, command, live)
+    if command.reason is ReleaseReason.CONSUMED:
+        return Refused(Refusal.RESERVATION_NOT_FOUND, f"Negotiation {negotiation_id} holds nothing")
+    return _nothing(work, command)
 
 
-def _release_live(work: Work, command: Release, live: list[Reservation]) -> ReleaseResult:
+def _release_live(work: Work, command: Release, live: list[Reservation]) -> ReleaseResult | Refused:
     wanted = _by_sku(command.items) if command.items is not None else None
+    refused = _live_refusal(work, command, live, wanted or {})
+    if refused is not None:
+        return refused
     warnings: list[str] = []
     done: list[tuple[Reservation, Amounts]] = []
     for held in live:
@@ -174,7 +194,7 @@ def _release_live(work: Work, command: Release, live: list[Reservation]) -> Rele
     items = _released_items(work, done)
     return ReleaseResult(
         success=True,
-        reservation_id=",".join(reservation.id for reservation in live),
+        reservation_id=_ids(live),
         previous_status=ReservationStatus.ACTIVE,
         new_status=_new_status([reservation for reservation, _ in done]),
         items_released=items,

@@ -172,8 +172,7 @@ class Line(NamedTuple):
         return self.reserved - self.consumed - self.released
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """Goods held for a negotiation until `expires_at`, or the record that none could be had."""
 
     id: str

@@ -1,8 +1,10 @@
 """Reserve and replace (§2): what can be held, from where, and who gives way."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from uuid import UUID
 
 from cerniq_stock.domain.commands import Item, Reserve
 from cerniq_stock.domain.messages import plain
@@ -29,6 +31,9 @@ from cerniq_stock.domain.outcomes import (
 )
 from cerniq_stock.domain.work import Work
 
+Refused = tuple[Refusal, str]
+PRECEDENCE = {refusal: place for place, refusal in enumerate(Refusal)}
+
 REPLAYED = "idempotent: the key was used before; this is the first answer"
 
 
@@ -43,9 +48,10 @@ def reserve(work: Work, command: Reserve) -> ReserveResult:
     refused = _refusal(work, command)
     if refused is not None:
         return _refused(work, command, *refused)
+    before: dict[UUID, Decimal] = {}
     if command.replaces is not None:
-        _release_replaced(work, work.reservations[command.replaces], command)
-    return _hold(work, command)
+        before = _release_replaced(work, work.reservations[command.replaces], command)
+    return _hold(work, command, before)
 
 
 def _replay(
@@ -76,7 +82,7 @@ def _refused(work: Work, command: Reserve, code: Refusal, message: str) -> Reser
     )
 
 
-def _refusal(work: Work, command: Reserve) -> tuple[Refusal, str] | None:
+def _refusal(work: Work, command: Reserve) -> Refused | None:
     """Why the whole reservation is refused, if it is."""
     state = work.negotiations.get(command.negotiation_id)
     if state is None:
@@ -90,14 +96,19 @@ def _refusal(work: Work, command: Reserve) -> tuple[Refusal, str] | None:
         refused = _replaced_refusal(work, command)
         if refused is not None:
             return refused
-    for item in command.items:
-        refused = item_refusal(work.products.get(item.sku), item)
-        if refused is not None:
-            return refused
-    return None
+    limit_h = work.tenant.max_reservation_h
+    if command.expires_in_h > limit_h:
+        return Refusal.DURATION_LIMIT, f"A reservation may last {limit_h} hours in all"
+    refusals = [_item_refusal(work.products.get(item.sku), item) for item in command.items]
+    return first_refusal(refusals) if any(refusals) else None
 
 
-def item_refusal(product: Product | None, item: Item) -> tuple[Refusal, str] | None:
+def first_refusal(refusals: Iterable[Refused | None]) -> Refused | None:
+    """Return the one that comes first in the order of precedence, whichever line it is of."""
+    return min(filter(None, refusals), key=lambda refused: PRECEDENCE[refused[0]], default=None)
+
+
+def _item_refusal(product: Product | None, item: Item) -> Refused | None:
     """Bad units and too precise quantities refuse the command: they are mistakes, not shortages."""
     if product is None:
         return None
@@ -109,7 +120,7 @@ def item_refusal(product: Product | None, item: Item) -> tuple[Refusal, str] | N
     return precision_refusal(product, item.quantity)
 
 
-def precision_refusal(product: Product, quantity: Decimal) -> tuple[Refusal, str] | None:
+def precision_refusal(product: Product, quantity: Decimal) -> Refused | None:
     """Refuse more decimal places than the product's unit has."""
     places = DECIMAL_PLACES[product.unit]
     if quantity != round(quantity, places):
@@ -120,7 +131,7 @@ def precision_refusal(product: Product, quantity: Decimal) -> tuple[Refusal, str
     return None
 
 
-def _replaced_refusal(work: Work, command: Reserve) -> tuple[Refusal, str] | None:
+def _replaced_refusal(work: Work, command: Reserve) -> Refused | None:
     old = work.reservations.get(command.replaces or "")
     if old is None or old.negotiation_id != command.negotiation_id:
         return (
@@ -130,7 +141,7 @@ def _replaced_refusal(work: Work, command: Reserve) -> tuple[Refusal, str] | Non
     return over_refusal(work, old)
 
 
-def over_refusal(work: Work, reservation: Reservation) -> tuple[Refusal, str] | None:
+def over_refusal(work: Work, reservation: Reservation) -> Refused | None:
     """Refuse what needs a live reservation."""
     if reservation.live(work.now):
         return None
@@ -139,10 +150,15 @@ def over_refusal(work: Work, reservation: Reservation) -> tuple[Refusal, str] | 
     return Refusal.RESERVATION_ENDED, f"Reservation {reservation.id} is {reservation.status}"
 
 
-def _release_replaced(work: Work, old: Reservation, command: Reserve) -> None:
-    """Free what the old one holds, unless the new one could not hold anything at all."""
+def _release_replaced(work: Work, old: Reservation, command: Reserve) -> dict[UUID, Decimal]:
+    """Free what the old one holds, unless the new one could not hold anything at all.
+
+    Returns what was available of its products before: goods that are given back for a moment do
+    not make a product cross its reorder point.
+    """
     if not any(_obtainable(work, old, item, command.type) for item in command.items):
-        return
+        return {}
+    before = {line.product_id: work.available(line.product_id) for line in old.lines}
     work.give_back(
         old,
         {(line.line_no, line.warehouse): line.held for line in old.lines if line.held},
@@ -150,6 +166,7 @@ def _release_replaced(work: Work, old: Reservation, command: Reserve) -> None:
         notes=f"replaced by {command.reservation_id}",
         by=command.requested_by,
     )
+    return before
 
 
 def _obtainable(work: Work, old: Reservation, item: Item, type_: ReservationType) -> bool:
@@ -163,7 +180,7 @@ def _obtainable(work: Work, old: Reservation, item: Item, type_: ReservationType
     )
 
 
-def _hold(work: Work, command: Reserve) -> ReserveResult:
+def _hold(work: Work, command: Reserve, earlier: Mapping[UUID, Decimal]) -> ReserveResult:
     """Take each line in turn; a later line of one SKU sees what an earlier one took."""
     lines: list[Line] = []
     items: list[ItemResult] = []
@@ -175,6 +192,7 @@ def _hold(work: Work, command: Reserve) -> ReserveResult:
             answer = _unavailable(work, item, product)
         else:
             answer = _hold_item(work, command, item, product, line_no, lines)
+            _tell_if_low(work, product, answer, earlier)
             if answer.status is LineStatus.UNAVAILABLE:
                 refusal = Refusal.INSUFFICIENT_STOCK
         items.append(answer)
@@ -220,14 +238,22 @@ def _hold_item(
         lines.append(Line(line_no, product_id, sku, level.warehouse, quantity))
         taken += quantity
     after = work.available(product_id)
-    if after <= product.reorder_point < before:
-        work.tell_if_low(product, before, after)
     if taken == wanted:
         status, restock = LineStatus.RESERVED, None
     else:
         status = LineStatus.PARTIAL if taken else LineStatus.UNAVAILABLE
         restock = product.restock_date
     return ItemResult(sku, product_id, wanted, taken, before, after, status, restock)
+
+
+def _tell_if_low(
+    work: Work, product: Product, answer: ItemResult, earlier: Mapping[UUID, Decimal]
+) -> None:
+    if answer.available_after <= product.reorder_point:
+        before = answer.available_before
+        work.tell_if_low(
+            product, min(before, earlier.get(product.id, before)), answer.available_after
+        )
 
 
 def _line_refusal(item: Item, product: Product | None) -> Refusal | None:

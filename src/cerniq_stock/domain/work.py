@@ -5,7 +5,7 @@ the outside of the domain is pure although the inside updates dictionaries.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -233,10 +233,9 @@ class Work:
             else line
             for line in reservation.lines
         )
-        fresh = replace(reservation, lines=lines)
+        fresh = reservation._replace(lines=lines)
         if not any(line.held for line in lines):
-            fresh = replace(
-                fresh,
+            fresh = fresh._replace(
                 status=_END_STATUS.get(reason, ReservationStatus.RELEASED),
                 released_at=self.now,
                 release_reason=reason,

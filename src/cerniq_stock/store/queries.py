@@ -1,4 +1,4 @@
-"""The statements of `queries.sql` and `reads.sql`, by name."""
+"""The statements of the `.sql` files beside this one, by name."""
 
 from importlib.resources import files
 
@@ -12,4 +12,4 @@ def _load(file: str) -> dict[str, str]:
     return _parse((files("cerniq_stock.store") / file).read_text(encoding="utf-8"))
 
 
-SQL = _load("queries.sql") | _load("reads.sql")
+SQL = _load("queries.sql") | _load("reads.sql") | _load("sweep.sql")

@@ -1,5 +1,5 @@
 -- The sweep: writes down what has expired, a chunk of one tenant's reservations at a time.
--- Locks in the engine's order: levels, then reservations. `$1` is the tenant.
+-- `$1` is the tenant.
 
 -- name: due_tenants
 -- Tenants with anything due: one probe of `stock_reservations_due` for each.
@@ -11,8 +11,9 @@ WHERE EXISTS (
 );
 
 -- name: pick_due
--- What is due, the longest overdue first, up to so many lines, and the locks of its levels. The
--- choice is older than the locks: `end_due` looks again.
+-- What is due, the longest overdue first, up to so many lines; and the locks of its levels, in
+-- the engine's order. The choice is older than the locks, so `expire_due` looks again; the clock is
+-- younger, so that the movements' ids sort after those of whoever held the levels before.
 WITH due AS MATERIALIZED (
     SELECT id, product_id, warehouse
     FROM (
@@ -37,31 +38,30 @@ WITH due AS MATERIALIZED (
     ORDER BY s.product_id, s.warehouse
     FOR NO KEY UPDATE OF s
 )
-SELECT id, count(*) AS lines FROM due WHERE (SELECT count(*) FROM locked) >= 0 GROUP BY id;
+SELECT array_agg(DISTINCT id) AS ids, count(*) AS lines, clock_timestamp() AS now
+FROM due WHERE (SELECT count(*) FROM locked) >= 0;
 
--- name: end_due
--- Headers in the order of their ids, where they are still due now that the levels are ours: who
--- was extended meanwhile stays.
-UPDATE stock_reservations AS r
-SET status = 'EXPIRED', released_at = statement_timestamp(), release_reason = 'EXPIRED',
-    updated_at = statement_timestamp()
-FROM unnest($2::text[]) AS q (id)
-WHERE r.tenant_id = $1 AND r.id = q.id
-    AND r.status = 'ACTIVE' AND r.expires_at <= statement_timestamp()
-RETURNING r.id, r.negotiation_id, r.released_at;
-
--- name: release_due
--- Levels, lines and one movement per line, in one statement. A line without a level ends in a
--- NULL that no movement may have: the chunk fails, nothing is lost in silence.
-WITH due AS MATERIALIZED (
+-- name: expire_due
+-- Headers in the order of their ids, where they are still due now that the levels are ours (who
+-- was extended meanwhile stays); their levels, their lines, and one movement per line. A line
+-- without a level ends in a NULL that no movement may have: nothing is lost in silence.
+WITH headers AS (
+    UPDATE stock_reservations AS r
+    SET status = 'EXPIRED', released_at = statement_timestamp(), release_reason = 'EXPIRED',
+        updated_at = statement_timestamp()
+    FROM unnest($2::text[]) AS q (id)
+    WHERE r.tenant_id = $1 AND r.id = q.id
+        AND r.status = 'ACTIVE' AND r.expires_at <= statement_timestamp()
+    RETURNING r.id, r.negotiation_id
+), due AS MATERIALIZED (
     SELECT
-        l.reservation_id, l.line_no, l.warehouse, l.product_id, l.held, q.negotiation_id, p.sku,
+        l.reservation_id, l.line_no, l.warehouse, l.product_id, l.held, h.negotiation_id, p.sku,
         s.version + row_number() OVER of_level AS sequence,
         s.available - l.held + sum(l.held) OVER of_level AS previous_available,
         row_number() OVER (ORDER BY l.reservation_id, l.line_no, l.warehouse) AS n
-    FROM unnest($3::text[], $4::uuid[]) AS q (id, negotiation_id)
+    FROM headers AS h
     JOIN stock_reservation_lines AS l
-        ON l.tenant_id = $1 AND l.reservation_id = q.id AND l.held > 0
+        ON l.tenant_id = $1 AND l.reservation_id = h.id AND l.held > 0
     LEFT JOIN stock_levels AS s
         ON s.tenant_id = $1 AND s.product_id = l.product_id AND s.warehouse = l.warehouse
     LEFT JOIN products AS p ON p.tenant_id = $1 AND p.id = l.product_id
@@ -71,7 +71,8 @@ WITH due AS MATERIALIZED (
     )
 ), levels AS (
     UPDATE stock_levels AS s
-    SET reserved = s.reserved - d.held, version = s.version + d.movements, updated_at = $2
+    SET reserved = s.reserved - d.held, version = s.version + d.movements,
+        updated_at = statement_timestamp()
     FROM (
         SELECT product_id, warehouse, sum(held) AS held, count(*) AS movements
         FROM due GROUP BY product_id, warehouse
@@ -83,14 +84,16 @@ WITH due AS MATERIALIZED (
     FROM due AS d
     WHERE l.tenant_id = $1 AND l.reservation_id = d.reservation_id
         AND l.line_no = d.line_no AND l.warehouse = d.warehouse
+), movements AS (
+    INSERT INTO stock_movements (
+        tenant_id, created_at, id, product_id, sku, warehouse, type, total_delta, reserved_delta,
+        blocked_delta, previous_available, sequence, reference_type, reference_id, negotiation_id,
+        notes
+    )
+    SELECT
+        $1, statement_timestamp(), ($3::name[])[n], product_id, sku, warehouse, 'RELEASE', 0, -held,
+        0, previous_available, sequence, 'RESERVATION', reservation_id, negotiation_id,
+        'EXPIRED'
+    FROM due
 )
-INSERT INTO stock_movements (
-    tenant_id, created_at, id, product_id, sku, warehouse, type, total_delta, reserved_delta,
-    blocked_delta, previous_available, sequence, reference_type, reference_id, negotiation_id,
-    notes
-)
-SELECT
-    $1, $2, ($5::name[])[n], product_id, sku, warehouse, 'RELEASE', 0, -held,
-    0, previous_available, sequence, 'RESERVATION', reservation_id, negotiation_id,
-    'EXPIRED'
-FROM due;
+SELECT count(*) FROM headers;

@@ -1,0 +1,92 @@
+"""The page `docs/cli.md`, made from the commands themselves."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from cerniq_stock.cli.app import NAME, app
+from cerniq_stock.cli.call import SHARED
+from cerniq_stock.cli.problems import EXIT_CODES, REFUSALS
+
+# That an argument is text goes without saying; choices do not.
+_TYPE = re.compile(r" <(str|list\[str\])>$")
+
+_HEAD = f"""# The command line
+
+Every capability of the engine as a command. `{NAME} COMMAND --help` shows what stands here.
+Generated from the commands by `cerniq_stock.cli.reference`; a test fails when this page is not
+current (`CERNIQ_WRITE_DOCS=1 make test` writes it).
+
+- Data goes to stdout, everything else (warnings, progress, errors) to stderr.
+- With `--json` stdout is one JSON document with the field names of the specification (camelCase),
+  and nothing else. Where the exit code is not 0 it is
+  `{{"error": {{"code": …, "message": …, "field": …}}}}`, and beside it `"answer"` where a
+  reservation that holds nothing says why line by line. Only `verify` and `doctor` answer with
+  their report and `"ok": false` instead.
+- Quantities are exact decimals in the product's unit. Times are local for people, and ISO 8601
+  with their zone in JSON; the year 9999 stands for never.
+- Without a terminal there are no colours and no bars; `NO_COLOR` takes the colours away on one.
+- A list shows at most `--limit` rows; what to go on with is said on stderr.
+- `--key` makes a command repeatable: again with the same key and the same arguments it changes
+  nothing and gives the first answer. After exit code 7 repeat it with its key.
+"""
+
+
+def page() -> str:
+    """Write the whole page."""
+    root: Any = typer.main.get_command(app)
+    context = root.make_context(NAME, [], resilient_parsing=True)
+    shared = [param for param in root.get_params(context) if param.name in SHARED]
+    parts = [
+        _HEAD,
+        "## Options of every command\n\nBefore or after the command's name.\n",
+        _list(shared, context),
+        _exit_codes(),
+        "## Commands\n",
+        *_commands(root, context),
+    ]
+    return "\n".join(parts)
+
+
+def _exit_codes() -> str:
+    codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items())
+    refusals = "\n".join(f"| `{code}` | {exit_code} |" for code, exit_code in REFUSALS.items())
+    return (
+        f"## Exit codes\n\n| code | meaning |\n|---|---|\n{codes}\n\n"
+        "What the engine refuses, with the `code` in the JSON document"
+        f" ([meanings](refusals.md)):\n\n| refusal | exit code |\n|---|---|\n{refusals}\n"
+    )
+
+
+def _commands(group: Any, context: Any) -> Iterator[str]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        inner = command.make_context(name, [], parent=context, resilient_parsing=True)
+        if hasattr(command, "list_commands"):
+            yield from _commands(command, inner)
+        else:
+            yield _command(command, inner)
+
+
+def _command(command: Any, context: Any) -> str:
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    own = [param for param in command.get_params(context) if param.name not in {*SHARED, "help"}]
+    lines = [
+        f"### {context.command_path}\n",
+        f"{inspect.cleandoc(command.help)}\n",
+        f"```text\n{usage}\n```\n",
+        *([_list(own, context)] if own else []),
+        "```sh",
+        *[line.strip() for line in command.epilog.splitlines() if line.startswith("  ")],
+        "```\n",
+    ]
+    return "\n".join(lines)
+
+
+def _list(params: list[Any], context: Any) -> str:
+    records = [param.get_help_record(context) for param in params]
+    known = [record for record in records if record is not None]
+    return "\n".join([*[f"- `{_TYPE.sub('', name)}`: {text}" for name, text in known], ""])

@@ -1,0 +1,205 @@
+"""Random shops and random commands: few units and few names, so that everything meets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import strategies as st
+
+from cerniq_stock.domain.commands import Command, Item, Quantity, Reserve
+from cerniq_stock.domain.model import Level, Tenant, Unit
+from cerniq_stock.domain.work import State
+from tests import helpers
+from tests.helpers import product, sealed, shop, uid
+
+PRODUCTS = (
+    product("A", reorder_point=Decimal(3)),
+    product("B", reorder_point=Decimal(1)),
+    product("K", unit="KG", reorder_point=Decimal("1.5")),
+    product("OLD", status="DISCONTINUED"),
+)
+WHOLE = ("A", "B", "OLD", "NONE")
+DEALS = {"n1": "PROPOSAL", "n2": "NEGOTIATION", "n3": "WON"}
+WAREHOUSES = ("W1", "W2", "W3")
+
+
+@dataclass(frozen=True)
+class Again:
+    """Ask once more what was asked some commands ago, with the same key."""
+
+    back: int
+
+
+@st.composite
+def shops(draw: st.DrawFn, warehouses: int = 2) -> State:
+    """A tenant with four products, 0 to 8 units of each per warehouse, some of them blocked."""
+    tenant = Tenant(
+        uid("tenant"),
+        "Shop",
+        draw(st.sampled_from(["ro", "en"])),
+        WAREHOUSES[:warehouses],
+        draw(st.integers(0, 2)),
+        draw(st.integers(72, 200)),
+    )
+    state = shop({}, tenant=tenant, products=PRODUCTS, negotiations=DEALS)
+    levels = {}
+    for of in PRODUCTS:
+        where = [tenant.warehouses[0]]
+        where += [w for w in tenant.warehouses[1:] if draw(st.booleans())]
+        levels[of.id] = tuple(draw(_level(of.id, of.unit, warehouse)) for warehouse in where)
+    return replace(state, levels=levels)
+
+
+@st.composite
+def _level(draw: st.DrawFn, product_id: Any, unit: str, warehouse: str) -> Level:
+    step = Decimal("0.125") if unit == "KG" else Decimal(1)
+    total = draw(st.integers(0, 8))
+    blocked = draw(st.integers(0, min(total, 2)))
+    return Level(product_id, warehouse, total * step, Decimal(0), blocked * step, 0)
+
+
+def quantities(sku: str, *, most: int = 6) -> st.SearchStrategy[Decimal]:
+    if sku in WHOLE:
+        return st.integers(1, most).map(Decimal)
+    return st.integers(1, most * 8).map(lambda n: n * Decimal("0.125"))
+
+
+# Hypothesis likes the ends of a range: what is rare stands in the middle.
+skus = st.sampled_from(["A"] * 5 + ["B"] * 4 + ["OLD", "NONE"] + ["K"] * 5 + ["A"] * 4)
+deals = st.sampled_from(["n1"] * 8 + ["n3", "n4"] + ["n2"] * 3 + ["n1"] * 7)
+keys = st.sampled_from([None] * 8 + ["k1", "k2", "k3"] + [None] * 9)
+ids = st.integers(0, 15).map("#{}".format)
+warehouses = st.sampled_from([None, None, "W1", "W9", "W2", "W2", "W2"])
+
+
+@st.composite
+def items(draw: st.DrawFn) -> Item:
+    """A line; now and then with a wrong unit, a wrong product or too many places."""
+    sku = draw(skus)
+    quantity = draw(quantities(sku))
+    flaw = draw(st.integers(0, 39))
+    if flaw == 17:
+        return Item(sku, quantity + Decimal("0.0005"))
+    if flaw == 23:
+        return Item(sku, quantity, uid("A"), Unit.BUC)
+    return Item(sku, quantity)
+
+
+@st.composite
+def reservations(draw: st.DrawFn) -> Reserve:
+    """Its id is given later, by its place among all (see `numbered`)."""
+    command = helpers.reserve(
+        "",
+        draw(st.lists(items(), min_size=1, max_size=3)),
+        to=draw(deals),
+        type=draw(st.sampled_from(["SOFT", "SOFT", "HARD"])),
+        priority=draw(st.sampled_from(["NORMAL", "NORMAL", "HIGH", "URGENT"])),
+        expires_in_h=draw(st.sampled_from([1, 2, 24, 72])),
+        replaces=draw(ids) if draw(st.integers(0, 7)) == 3 else None,
+    )
+    return replace(command, key=draw(keys) or "")
+
+
+def _part(draw: st.DrawFn) -> tuple[Quantity, ...] | None:
+    if draw(st.booleans()):
+        return None
+    names = draw(st.lists(st.sampled_from(["A", "B", "K"]), min_size=1, max_size=2, unique=True))
+    return tuple(Quantity(sku, draw(quantities(sku, most=4))) for sku in names)
+
+
+@st.composite
+def releases(draw: st.DrawFn) -> Command:
+    reason = draw(st.sampled_from(["MANUAL", "CANCELLED", "CONSUMED", "CONSUMED", "EXPIRED"]))
+    of = draw(st.one_of(ids, ids, deals))
+    command = helpers.release(of, reason=reason, key=draw(keys))
+    return sealed(replace(command, items=_part(draw)))
+
+
+@st.composite
+def extensions(draw: st.DrawFn) -> Command:
+    return helpers.extend(draw(ids), draw(st.sampled_from([1, 24, 72])), key=draw(keys))
+
+
+@st.composite
+def endings(draw: st.DrawFn) -> Command:
+    states = ["PROPOSAL"] * 3 + ["CLOSING", "WON", "DEAD", "TIMEOUT"] + ["PROPOSAL"] * 3
+    return helpers.negotiation(draw(deals), draw(st.sampled_from(states)), key=draw(keys))
+
+
+@st.composite
+def on_the_shelf(draw: st.DrawFn) -> Command:
+    sku = draw(skus)
+    where = {"into": draw(warehouses), "key": draw(keys)}
+    step = Decimal(1) if sku in WHOLE else Decimal("0.125")
+    match draw(st.sampled_from(["receive", "take_back", "adjust", "adjust", "count"])):
+        case "receive":
+            return helpers.receive(f"{sku}={draw(quantities(sku, most=4))}", **where)
+        case "take_back":
+            return helpers.take_back(f"{sku}={draw(quantities(sku, most=2))}", **where)
+        case "adjust":
+            deltas = draw(st.integers(-4, 3)) * step, draw(st.integers(-2, 2)) * step
+            return helpers.adjust(sku, *deltas, **where)
+        case _:
+            return helpers.count(f"{sku}={draw(st.integers(0, 9)) * step}", **where)
+
+
+WEIGHTS: list[tuple[int, st.SearchStrategy[Command | Again]]] = [
+    (5, reservations()),
+    (4, releases()),
+    (1, extensions()),
+    (1, endings()),
+    (3, on_the_shelf()),
+    (2, st.integers(1, 8).map(Again)),
+    (5, reservations()),
+]
+KINDS = [kind for weight, kind in WEIGHTS for _ in range(weight)]
+
+
+@st.composite
+def any_command(draw: st.DrawFn) -> Command | Again:
+    # `one_of` would count a strategy that stands there twice as one
+    return draw(KINDS[draw(st.integers(0, len(KINDS) - 1))])
+
+
+batches = st.lists(any_command(), min_size=1, max_size=8)
+pauses = st.sampled_from([timedelta(0)] * 3 + [timedelta(hours=h) for h in (1, 2, 24)])
+histories = st.lists(st.tuples(pauses, batches), min_size=2, max_size=6)
+
+
+class Numbering:
+    """Turns what was drawn into commands: names reservations and finds what is asked again."""
+
+    def __init__(self) -> None:
+        self.asked: list[Command] = []
+        self.reserved = 0
+
+    def __call__(self, state: State, drawn: Sequence[Command | Again]) -> list[Command]:
+        known = list(state.reservations)
+        live = [r.id for r in state.reservations.values() if r.status == "ACTIVE"]
+        made: list[Command] = []
+        for of in drawn:
+            if isinstance(of, Again) and len(self.asked) < of.back:
+                continue
+            asked = self.asked[-of.back] if isinstance(of, Again) else of
+            command = self._named(asked, known, live)
+            self.asked.append(command)
+            made.append(command)
+        return made
+
+    def _named(self, of: Command, known: list[str], live: list[str]) -> Command:
+        """`#5` to `#7` may be any reservation; the others are live ones, the latest first."""
+        for name in ("reservation_id", "replaces"):
+            drawn = getattr(of, name, None)
+            if drawn and drawn.startswith("#"):
+                n = int(drawn[1:])
+                pick = known if 5 <= n <= 7 else live
+                of = sealed(replace(of, **{name: pick[-1 - n % len(pick)] if pick else "r0000"}))
+        if isinstance(of, Reserve):
+            self.reserved += 1
+            id_ = f"r{self.reserved:04d}"
+            of = replace(of, reservation_id=id_, key=of.key or f"key-{id_}")
+            known.append(id_)
+            live.append(id_)
+        return of

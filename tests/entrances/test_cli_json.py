@@ -1,0 +1,125 @@
+"""With --json stdout is one document, whatever the command; nothing else goes there."""
+
+import json
+
+import pytest
+
+from tests.entrances.conftest import PRODUCTS, digest
+from tests.entrances.test_cli_help import ESCAPE, LEAVES
+
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+# what starts servers or takes long has tests of its own
+ELSEWHERE = {("database", "start"), ("database", "stop"), ("demo",), ("bench",)}
+
+READS = {
+    ("database", "status"): [],
+    ("doctor",): [],
+    ("tenant", "list"): [],
+    ("tenant", "show"): [],
+    ("product", "list"): [],
+    ("stock", "show"): ["LAPTOP-14"],
+    ("reservation", "list"): [],
+    ("reservation", "show"): ["{reservation}"],
+    ("availability",): ["LAPTOP-14", "FLOUR-000"],
+    ("explain",): ["LAPTOP-14"],
+    ("movements",): ["--sku", "LAPTOP-14"],
+    ("notifications",): [],
+    ("verify",): [],
+}
+WRITES = {
+    ("database", "migrate"): [],
+    ("tenant", "create"): ["Second"],
+    ("product", "import"): ["-"],
+    ("stock", "receive"): ["LAPTOP-14", "1"],
+    ("stock", "return"): ["LAPTOP-14", "1"],
+    ("stock", "adjust"): ["LAPTOP-14", "--total", "-1"],
+    ("stock", "count"): ["LAPTOP-14", "9"],
+    ("negotiation", "new"): [],
+    ("negotiation", "set"): ["{negotiation}", "CLOSING"],
+    ("reserve",): ["--negotiation", "{negotiation}", "--line", "LAPTOP-14=1"],
+    ("replace",): ["{reservation}", "--line", "LAPTOP-14=2"],
+    ("extend",): ["{reservation}", "--hours", "1"],
+    ("release",): ["{reservation}"],
+    ("consume",): ["{reservation}"],
+    ("expire",): [],
+}
+
+
+def test_all_commands_are_looked_at():
+    assert set(READS) | set(WRITES) | ELSEWHERE == set(LEAVES)
+
+
+@pytest.fixture
+def reservation(ok, negotiation):
+    answer = ok("reserve", "--negotiation", negotiation, "--line", "LAPTOP-14=3", "--json")
+    return answer.document["reservationId"]
+
+
+def _filled(args, negotiation, reservation):
+    return [each.format(negotiation=negotiation, reservation=reservation) for each in args]
+
+
+@pytest.mark.parametrize("path", READS, ids=" ".join)
+def test_reads_answer_with_one_document_and_change_nothing(path, ok, dsn, negotiation, reservation):
+    before = digest(dsn)
+    args = _filled(READS[path], negotiation, reservation)
+    after_the_name = ok(*path, *args, "--json")
+    before_the_name = ok("--json", *path, *args)
+    for result in (after_the_name, before_the_name):
+        assert isinstance(json.loads(result.stdout), (dict, list))
+        assert len(result.stdout.splitlines()) == 1
+        assert ESCAPE not in result.stdout
+    assert ESCAPE not in ok(*path, *args).stdout
+    assert digest(dsn) == before
+
+
+@pytest.mark.parametrize("path", WRITES, ids=" ".join)
+def test_writes_answer_with_one_document(path, ok, negotiation, reservation):
+    args = _filled(WRITES[path], negotiation, reservation)
+    result = ok(*path, *args, "--json", stdin=PRODUCTS if "-" in args else None)
+    assert isinstance(result.document, dict)
+    assert ESCAPE not in result.stdout
+    assert not [key for key in result.document if "_" in key]
+
+
+def test_options_may_stand_between_group_and_command(ok, shop):
+    assert isinstance(ok("stock", "--json", "--tenant", shop, "show").document, list)
+
+
+def test_the_nearer_option_wins(ok, cli, shop):
+    assert cli("--tenant", UNKNOWN, "stock", "show").exit_code == 3
+    assert ok("--tenant", UNKNOWN, "stock", "show", "--tenant", shop)
+
+
+def test_numbers_are_numbers_and_times_have_a_zone(ok, reservation):
+    (level, *_) = ok("stock", "show", "FLOUR-000", "--json").document
+    assert level["total"] == 120.5
+    shown = ok("reservation", "show", reservation, "--json").document
+    assert shown["totalHeld"] == 3
+    assert shown["expiresAt"].endswith("+00:00")
+
+
+def test_an_error_is_a_document_too(cli, shop):
+    result = cli("stock", "receive", "NO-SUCH", "1", "--json")
+    assert result.exit_code == 3
+    assert result.document == {
+        "error": {
+            "code": "PRODUCT_UNKNOWN",
+            "message": "Product with SKU NO-SUCH not found",
+            "field": None,
+        }
+    }
+    assert result.stderr == "Error: Product with SKU NO-SUCH not found\n"
+
+
+def test_a_reservation_that_holds_nothing_says_why_line_by_line(cli, negotiation):
+    lines = ("--line", "CHAIR=1", "--line", "OLD-FAX=1")
+    result = cli("reserve", "--negotiation", negotiation, *lines, "--json")
+    assert result.exit_code == 4
+    assert result.document["error"]["code"] == "INSUFFICIENT_STOCK"
+    answer = result.document["answer"]
+    assert [each["status"] for each in answer["items"]] == ["UNAVAILABLE", "UNAVAILABLE"]
+    assert [each["code"] for each in answer["errors"]] == [
+        "INSUFFICIENT_STOCK",
+        "PRODUCT_DISCONTINUED",
+    ]
