@@ -1,5 +1,6 @@
 """Builders shared by the tests: a small shop, commands with sensible defaults, `fold`, readback."""
 
+import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -254,7 +255,8 @@ async def read_back(connection: asyncpg.Connection, tenant: Tenant) -> Stored:
     for row in sorted(rows["levels"], key=lambda row: place.get(row["warehouse"], 99)):
         levels[row["product_id"]] += (Level(*row),)
     lines: dict[str, tuple[Line, ...]] = {}
-    for id_, *line in rows["lines"]:
+    for id_, *line, agrees in rows["lines"]:
+        assert agrees, f"a line of {id_} expires at another time than its reservation"
         lines[id_] = (*lines.get(id_, ()), Line(*line))
     state = State(
         tenant,
@@ -312,8 +314,10 @@ _READ = {
     "answers": "SELECT reservation_key, fingerprint, id, items_json, errors_json, total_reserved,"
     " total_requested, first_expires_at FROM stock_reservations WHERE tenant_id = $1",
     "lines": "SELECT l.reservation_id, l.line_no, l.product_id, p.sku, l.warehouse, l.reserved,"
-    " l.consumed, l.released FROM stock_reservation_lines AS l JOIN products AS p"
-    " ON p.tenant_id = $1 AND p.id = l.product_id WHERE l.tenant_id = $1"
+    " l.consumed, l.released, l.expires_at = r.expires_at FROM stock_reservation_lines AS l"
+    " JOIN products AS p ON p.tenant_id = $1 AND p.id = l.product_id"
+    " JOIN stock_reservations AS r ON r.tenant_id = $1 AND r.id = l.reservation_id"
+    " WHERE l.tenant_id = $1"
     " ORDER BY l.reservation_id, l.line_no, l.warehouse",
     "commands": "SELECT key, fingerprint, answer_type, answer_json FROM stock_commands"
     " WHERE tenant_id = $1",
@@ -333,3 +337,28 @@ async def shift_expiry(connection: asyncpg.Connection, tenant_id: UUID, by: Any)
             tenant_id,
             by,
         )
+
+
+class Held:
+    """A connection whose COMMIT waits for `go`; `here` is set when it is reached."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+        self.here, self.go = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+    async def execute(self, sql: str, *args: Any) -> str:
+        if sql == "COMMIT":
+            self.here.set()
+            await self.go.wait()
+        return await self.connection.execute(sql, *args)
+
+
+async def until_blocked(superuser: asyncpg.Connection, connection: asyncpg.Connection) -> None:
+    """Wait until the connection waits for another one's lock."""
+    pid = connection.get_server_pid()
+    sql = "SELECT cardinality(pg_blocking_pids($1)) > 0"
+    while not await superuser.fetchval(sql, pid):  # noqa: ASYNC110 - the server has no event
+        await asyncio.sleep(0.002)

@@ -41,7 +41,7 @@ def shops(draw: st.DrawFn, warehouses: int = 2) -> State:
         draw(st.sampled_from(["ro", "en"])),
         WAREHOUSES[:warehouses],
         draw(st.integers(0, 2)),
-        draw(st.integers(72, 200)),
+        draw(st.integers(71, 200)),
     )
     state = shop({}, tenant=tenant, products=PRODUCTS, negotiations=DEALS)
     levels = {}
@@ -67,7 +67,7 @@ def quantities(sku: str, *, most: int = 6) -> st.SearchStrategy[Decimal]:
 
 
 # Hypothesis likes the ends of a range: what is rare stands in the middle.
-skus = st.sampled_from(["A"] * 5 + ["B"] * 4 + ["OLD", "NONE"] + ["K"] * 5 + ["A"] * 4)
+SKUS = st.sampled_from(["A"] * 5 + ["B"] * 4 + ["OLD", "NONE"] + ["K"] * 5 + ["A"] * 4)
 deals = st.sampled_from(["n1"] * 8 + ["n3", "n4"] + ["n2"] * 3 + ["n1"] * 7)
 keys = st.sampled_from([None] * 8 + ["k1", "k2", "k3"] + [None] * 9)
 ids = st.integers(0, 15).map("#{}".format)
@@ -75,26 +75,29 @@ warehouses = st.sampled_from([None, None, "W1", "W9", "W2", "W2", "W2"])
 
 
 @st.composite
-def items(draw: st.DrawFn) -> Item:
+def items(draw: st.DrawFn, skus: st.SearchStrategy[str], most: int) -> Item:
     """A line; now and then with a wrong unit, a wrong product or too many places."""
     sku = draw(skus)
-    quantity = draw(quantities(sku))
+    quantity = draw(quantities(sku, most=most))
     flaw = draw(st.integers(0, 39))
     if flaw == 17:
-        return Item(sku, quantity + Decimal("0.0005"))
+        return Item(sku, quantity + Decimal("0.125"))
     if flaw == 23:
         return Item(sku, quantity, uid("A"), Unit.BUC)
     return Item(sku, quantity)
 
 
 @st.composite
-def reservations(draw: st.DrawFn) -> Reserve:
-    """Its id is given later, by its place among all (see `numbered`)."""
+def reservations(
+    draw: st.DrawFn, skus: st.SearchStrategy[str] = SKUS, *, types: str = "SSH", most: int = 6
+) -> Reserve:
+    """Its id is given later, by its place among all (see `Numbering`)."""
+    kind = {"S": "SOFT", "H": "HARD"}
     command = helpers.reserve(
         "",
-        draw(st.lists(items(), min_size=1, max_size=3)),
+        draw(st.lists(items(skus, most), min_size=1, max_size=3)),
         to=draw(deals),
-        type=draw(st.sampled_from(["SOFT", "SOFT", "HARD"])),
+        type=kind[draw(st.sampled_from(types))],
         priority=draw(st.sampled_from(["NORMAL", "NORMAL", "HIGH", "URGENT"])),
         expires_in_h=draw(st.sampled_from([1, 2, 24, 72])),
         replaces=draw(ids) if draw(st.integers(0, 7)) == 3 else None,
@@ -129,7 +132,7 @@ def endings(draw: st.DrawFn) -> Command:
 
 
 @st.composite
-def on_the_shelf(draw: st.DrawFn) -> Command:
+def on_the_shelf(draw: st.DrawFn, skus: st.SearchStrategy[str] = SKUS) -> Command:
     sku = draw(skus)
     where = {"into": draw(warehouses), "key": draw(keys)}
     step = Decimal(1) if sku in WHOLE else Decimal("0.125")
@@ -145,22 +148,19 @@ def on_the_shelf(draw: st.DrawFn) -> Command:
             return helpers.count(f"{sku}={draw(st.integers(0, 9)) * step}", **where)
 
 
-WEIGHTS: list[tuple[int, st.SearchStrategy[Command | Again]]] = [
-    (5, reservations()),
-    (4, releases()),
-    (1, extensions()),
-    (1, endings()),
-    (3, on_the_shelf()),
-    (2, st.integers(1, 8).map(Again)),
-    (5, reservations()),
-]
-KINDS = [kind for weight, kind in WEIGHTS for _ in range(weight)]
-
-
 @st.composite
-def any_command(draw: st.DrawFn) -> Command | Again:
+def any_command(draw: st.DrawFn, skus: st.SearchStrategy[str] = SKUS) -> Command | Again:
     # `one_of` would count a strategy that stands there twice as one
-    return draw(KINDS[draw(st.integers(0, len(KINDS) - 1))])
+    kinds = [
+        *[reservations(skus)] * 5,
+        *[releases()] * 4,
+        extensions(),
+        endings(),
+        *[on_the_shelf(skus)] * 3,
+        *[st.integers(1, 8).map(Again)] * 2,
+        *[reservations(skus)] * 4,
+    ]
+    return draw(kinds[draw(st.integers(0, len(kinds) - 1))])
 
 
 batches = st.lists(any_command(), min_size=1, max_size=8)

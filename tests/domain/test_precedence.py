@@ -136,6 +136,7 @@ KINDS: dict[str, tuple[Callable[[], Case], list[Flaw]]] = {
             Flaw(R.NEGOTIATION_NOT_FOUND, "to", ask(to="n9")),
             Flaw(R.NEGOTIATION_CLOSED, "to", ask(to="n0")),
             *_over("replaces"),
+            Flaw(R.DURATION_LIMIT, "hours", ask(expires_in_h=337)),
             Flaw(R.UNIT_MISMATCH, "unit", ask(unit=Unit.KG)),
             Flaw(R.QUANTITY_TOO_PRECISE, "n", ask(n="0.5")),
             Flaw(R.PRODUCT_NOT_FOUND, "id", ask(id_="other")),

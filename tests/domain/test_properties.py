@@ -115,9 +115,7 @@ def test_a_reservation_ends_once_and_its_lines_add_up(shop, history):
         _check_displaced(batch.changes, after.reservations, now)
 
 
-def _check_displaced(
-    changes: Changes, reservations: dict[str, Reservation], now: datetime
-) -> None:
+def _check_displaced(changes: Changes, reservations: dict[str, Reservation], now: datetime) -> None:
     """Only live SOFT reservations are displaced, and each time somebody is told."""
     taken = [m for m in changes.movements if (m.notes or "").startswith("displaced by ")]
     told = [n.entity_id for n in changes.notifications if n.type == "RESERVATION_DISPLACED"]

@@ -1,6 +1,5 @@
 """What a reservation answers, and what it leaves (READING 1-5, 10, 12)."""
 
-
 from tests.domain.script import Pure
 from tests.domain.script import check as check_table
 

@@ -53,7 +53,8 @@ def command_line(dsn: str, *args: str, stdin: str | bytes | None = None) -> Resu
     return Result(done.exit_code, done.stdout, done.stderr)
 
 
-def _clone(server: str, template: str) -> Iterator[str]:
+def clone(server: str, template: str) -> Iterator[str]:
+    """Yield the address of a copy, dropped afterwards."""
     name = f"cli_{next(_numbers)}"
     yield asyncio.run(create_database(server, name, template=template))
     asyncio.run(drop_database(server, name))
@@ -83,7 +84,7 @@ def shop_template(server: str, template: str) -> tuple[str, str, str]:
 @pytest.fixture
 def dsn(server: str, shop_template: tuple[str, str, str]) -> Iterator[str]:
     """Address of a database with a shop of its own."""
-    yield from _clone(server, shop_template[0])
+    yield from clone(server, shop_template[0])
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def negotiation(shop_template: tuple[str, str, str]) -> str:
 @pytest.fixture
 def bare_dsn(server: str, template: str) -> Iterator[str]:
     """Address of a database without any tenant."""
-    yield from _clone(server, template)
+    yield from clone(server, template)
 
 
 @pytest.fixture

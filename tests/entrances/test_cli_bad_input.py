@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.entrances.conftest import digest
+from tests.entrances.conftest import clone, digest
 
 RESERVATION = "01K7Z9V3J0Q4T5X6Y7Z8A9B0CD"
 RESERVE = ["reserve", "--negotiation", "{negotiation}", "--line"]
@@ -125,6 +125,12 @@ NOT_FOUND = [
     ["replace", RESERVATION, "--line", "LAPTOP-14=1"],
     ["reserve", "--negotiation", str(uuid4()), "--line", "LAPTOP-14=1"],
 ]
+
+
+@pytest.fixture(scope="module")
+def dsn(server, shop_template):
+    """One database for all: each test sees to it that it is left as it was."""
+    yield from clone(server, shop_template[0])
 
 
 def _is_told_in_one_sentence(cli, dsn, negotiation, args, exit_code):

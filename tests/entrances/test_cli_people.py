@@ -169,10 +169,10 @@ def test_extend(ok, negotiation):
 def test_explain_names_the_holders(ok, negotiation):
     args = ("--line", "LAPTOP-14=12", "--by", "sales agent")
     id_ = ok("reserve", "--negotiation", negotiation, *args, "--json").document["reservationId"]
-    ok("stock", "adjust", "LAPTOP-14", "--blocked", "1")
+    ok("stock", "adjust", "LAPTOP-14", "--blocked", "1", "--warehouse", "NORTH")
     text = ok("explain", "LAPTOP-14").stdout
     assert "LAPTOP-14: 1 BUC available = 14 there - 12 reserved - 1 blocked" in text
-    assert re.search(rf"10 +MAIN +SOFT NORMAL +.* +{id_} +sales agent", text) or id_ in text
+    assert re.search(rf"10 +MAIN +SOFT NORMAL +.* {id_} +sales agent", text)
     assert max(map(len, text.splitlines())) <= WIDTH
     assert "Nobody holds any of it" in ok("explain", "CHAIR").stderr
 
@@ -209,7 +209,7 @@ def test_verify_holds_and_names_what_does_not(cli, ok, dsn, shop):
     sql(dsn, "UPDATE stock_levels SET total = total + 1 WHERE warehouse = 'NORTH'")
     result = cli("verify")
     assert result.exit_code == 1
-    assert "1 differences" in result.stdout or "differences" in result.stdout
+    assert result.stdout.startswith("Differences: ")
     document = cli("verify", "--json")
     assert document.exit_code == 1
     assert document.document["ok"] is False
@@ -235,7 +235,7 @@ def test_doctor_finds_what_is_wrong(cli, ok, dsn, shop):
 def test_a_schema_that_is_behind_is_told(cli, ok, dsn, shop):
     sql(dsn, "UPDATE alembic_version SET version_num = '0004'")
     assert cli("doctor").exit_code == 1
-    assert "upToDate" in ok("database", "status").stdout
+    assert ok("database", "status", "--json").document["upToDate"] is False
     result = cli("stock", "show")
     assert result.exit_code == 7
     assert "cerniq-stock database migrate" in result.stderr
@@ -245,4 +245,4 @@ def test_names_cannot_steer_the_terminal(ok, shop):
     ok("product", "import", "-", stdin='sku,name\nEVIL,"red \x1b[31m\nname"\n')
     text = ok("product", "list", "--search", "EVIL").stdout
     assert "\x1b" not in text
-    assert "red [31m name" in text
+    assert "red  [31m name" in text

@@ -14,7 +14,6 @@ from tests.faults.scene import server_folder
 
 def main() -> int:
     args = _arguments()
-    signal.signal(signal.SIGTERM, _interrupt)
     outcomes: list[Outcome] = []
     with server_folder(keep=args.keep) as folder:
         if args.keep:
@@ -56,6 +55,7 @@ def _interrupt(_: int, __: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         sys.exit(main())
     except KeyboardInterrupt:

@@ -33,6 +33,7 @@ LOAD_S = (1.0, 3.0)
 """Between the recovery of the server and its next kill."""
 
 PATIENCE_S = 60.0
+POLL_S = 0.02
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -64,7 +65,7 @@ class Crew:
     """The clients that are alive, by process number."""
 
     def __init__(self, scene: Scene, nursery: Nursery, seed: int) -> None:
-        self.story_logs: list[Path] = []
+        self.logs: list[Path] = []
         self._scene = scene
         self._nursery = nursery
         self._seed = seed
@@ -79,7 +80,7 @@ class Crew:
     ) -> None:
         scene = self._scene
         orders = Orders(
-            number=len(self.story_logs) + 1,
+            number=len(self.logs) + 1,
             dsn=scene.dsn,
             folder=str(scene.folder),
             seed=self._seed,
@@ -89,7 +90,7 @@ class Crew:
             repeats=repeats,
             reconnect_s=reconnect_s,
         )
-        self.story_logs.append(orders.log)
+        self.logs.append(orders.log)
         self._alive[self._nursery.start(orders)] = orders
 
     def working(self) -> list[int]:
@@ -112,7 +113,7 @@ class Crew:
         for intent in self._scene.opening.intents.values():
             story.intend(intent, 0.0)
             story.hear(intent.key, self._scene.opening.answers[intent.key])
-        for log in self.story_logs:
+        for log in self.logs:
             story.read(log)
         return story
 
@@ -171,7 +172,7 @@ def kill_servers(folder: Path, kills: int, seed: int, say: Say) -> Outcome:
         crew.start(reconnect_s=0.0)
         for number in range(1, kills + 1):
             _wait(lambda: len(crew.working()) == 2, "a client gets no answer")
-            _wait_for_answers(crew.story_logs)
+            _wait_for_answers(crew.logs)
             time.sleep(rng.uniform(*LOAD_S))
             victims = [_postmaster(scene), *(_children(scene) if number % 2 == 0 else [])]
             killed_at.append(time.time())
@@ -182,7 +183,7 @@ def kill_servers(folder: Path, kills: int, seed: int, say: Say) -> Outcome:
             back_at.append(time.time())
             asyncio.run(require_durable(scene.dsn))
             say(f"{number} servers killed, back after {back_at[-1] - killed_at[-1]:.2f} s")
-        _wait_for_answers(crew.story_logs)
+        _wait_for_answers(crew.logs)
         crew.stop()
     story = crew.story()
     recovery_s = [back - killed for back, killed in zip(back_at, killed_at, strict=True)]
@@ -251,5 +252,5 @@ def _wait(condition: Callable[[], T], complaint: str) -> T:
     while not (found := condition()):
         if time.monotonic() > deadline:
             raise StuckError(f"{complaint} within {PATIENCE_S:g} s")
-        time.sleep(0.01)
+        time.sleep(POLL_S)
     return found

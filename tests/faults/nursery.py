@@ -53,9 +53,11 @@ class Nursery:
     def __exit__(
         self,
         _: type[BaseException] | None,
-        __: BaseException | None,
-        ___: TracebackType | None,
+        error: BaseException | None,
+        __: TracebackType | None,
     ) -> None:
+        if error is not None:
+            error.add_note(self._tail())
         with suppress(BrokenPipeError):
             self._process.communicate(timeout=STOP_TIMEOUT_S)
 
@@ -76,8 +78,11 @@ class Nursery:
 
     def _expect(self, pid: int, found: int, expected: int) -> None:
         if found != expected:
-            tail = "\n".join(self._output.read_text(errors="replace").splitlines()[-40:])
-            raise ClientDiedError(f"client {pid} ended with {found}, not {expected}\n{tail}")
+            raise ClientDiedError(f"client {pid} ended with {found}, not {expected}")
+
+    def _tail(self) -> str:
+        lines = self._output.read_text(errors="replace").splitlines()[-40:]
+        return "\n".join(["The clients' last words:", *lines]) if lines else ""
 
     def _ask(self, order: str, argument: Any) -> int:
         assert self._process.stdin is not None
@@ -85,7 +90,7 @@ class Nursery:
         print(json.dumps([order, argument]), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
-            raise ClientDiedError(f"the nursery ended: {self._output.read_text()[-4000:]}")
+            raise ClientDiedError("the nursery ended")
         return int(answer)
 
 
@@ -132,9 +137,9 @@ def _fork(orders: Orders) -> int:
         os.dup2(2, 1)
         run(orders)
         code = 0
-    except Exception:
-        traceback.print_exc()
     finally:
+        if code:
+            traceback.print_exc()
         os._exit(code)
 
 

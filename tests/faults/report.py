@@ -1,6 +1,7 @@
 """What is said at the end."""
 
 from dataclasses import asdict
+from textwrap import shorten
 from typing import Any
 
 from tests.faults.driver import Outcome
@@ -43,7 +44,10 @@ def as_text(outcome: Outcome) -> str:
     lines = [_TITLES[outcome.name]]
     lines += [f"  {name:<40}{value}" for name, value in rows if value]
     findings = verdict.findings
-    lines += [f"  {kind.upper()} {subject}: {text}" for kind, subject, text in findings[:SHOWN]]
+    lines += [
+        f"  {kind.upper()} {subject}: {shorten(text, 300, placeholder=' …')}"
+        for kind, subject, text in findings[:SHOWN]
+    ]
     if len(findings) > SHOWN:
         lines.append(f"  … and {len(findings) - SHOWN} more")
     if outcome.ok and outcome.kills:

@@ -41,7 +41,7 @@ class Scene(NamedTuple):
 
 @contextmanager
 def server_folder(*, keep: bool = False) -> Iterator[Path]:
-    """A folder for a server's data and the logs; both are gone afterwards unless kept.
+    """A folder for a server's data and the logs; the server ends, the rest goes unless kept.
 
     It lies in the system's temporary folder itself, where the unprivileged account that runs the
     server for root can enter it.

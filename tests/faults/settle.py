@@ -17,6 +17,7 @@ from cerniq_stock.wiring import open_stock
 from tests.faults.intents import Intent, Story, send
 from tests.faults.oracle import Finding, examine
 
+KINDS = ["lost", "doubled", "differs"]
 ASKING = 200
 GIVE_UP_AFTER = 100
 
@@ -29,15 +30,23 @@ SELECT
     (SELECT sum(reserved) FROM stock_levels) AS reserved
 """
 
-_COMMITTED = """
+_STORED = """
+SELECT key, created_at FROM stock_commands
+UNION ALL
+SELECT reservation_key, created_at FROM stock_reservations
+"""
+
+_COMMITTED = f"""
 SELECT count(*)
 FROM unnest($1::text[], $2::timestamptz[]) AS q (key, doubted_at)
-JOIN (
-    SELECT key, created_at FROM stock_commands
-    UNION ALL
-    SELECT reservation_key, created_at FROM stock_reservations
-) AS stored USING (key)
+JOIN ({_STORED}) AS stored USING (key)
 WHERE stored.created_at < q.doubted_at
+"""
+
+_MISSING = f"""
+SELECT q.key
+FROM unnest($1::text[]) AS q (key) LEFT JOIN ({_STORED}) AS stored USING (key)
+WHERE stored.key IS NULL
 """
 
 
@@ -64,7 +73,8 @@ async def settle(dsn: str, story: Story) -> Verdict:
     for intent in unknown:
         story.doubt(intent.key, time.time())
     committed = await _committed(dsn, story.doubted_at)
-    findings: list[Finding] = []
+    # now or never: a lost command is done anew when it is asked again, and then it is there
+    findings = await _missing(dsn, effective)
     async with open_stock(dsn, sweep=False) as stock:
         await repeat(stock, story, unknown)
         before = await _figures(dsn)
@@ -79,6 +89,7 @@ async def settle(dsn: str, story: Story) -> Verdict:
         Finding("differs", f"verify: {difference.rule} {difference.subject}", str(difference))
         for difference in report.differences
     ]
+    findings.sort(key=lambda finding: KINDS.index(finding.kind))
     return Verdict(
         intents=len(story.intents),
         acknowledged=acknowledged,
@@ -114,6 +125,12 @@ async def _definite(stock: Stock, intent: Intent) -> dict[str, object]:
                 raise
             await asyncio.sleep(0.1)
     raise AssertionError(f"no answer to {intent}")
+
+
+async def _missing(dsn: str, effective: Sequence[Intent]) -> list[Finding]:
+    """What was acknowledged and has left no key behind."""
+    rows = await fetch(dsn, _MISSING, [intent.key for intent in effective])
+    return [Finding("lost", row["key"], "acknowledged, but not in the database") for row in rows]
 
 
 async def _committed(dsn: str, doubted_at: Mapping[str, float]) -> int:

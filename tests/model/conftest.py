@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -9,8 +10,6 @@ from tests.model.machine import Bench, Machine
 @pytest.fixture
 def bench(server: str, template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """One database for all examples: each of them makes two tenants of its own."""
-    import asyncio
-
     dsn = asyncio.run(create_database(server, "test_model", template=template))
     Machine.bench = bench = Bench(dsn, monkeypatch)
     yield bench

@@ -30,7 +30,7 @@ class Model:
 
     def pass_time(self, by: timedelta) -> None:
         reservations = {
-            id_: replace(of, expires_at=of.expires_at - by)
+            id_: of._replace(expires_at=of.expires_at - by)
             for id_, of in self.state.reservations.items()
         }
         self.state = replace(self.state, reservations=reservations)
@@ -48,8 +48,7 @@ class Model:
         """What the database should hold; nothing is marked as due there."""
         state = self.state
         levels = {
-            id_: tuple(level._replace(due=ZERO) for level in of)
-            for id_, of in state.levels.items()
+            id_: tuple(level._replace(due=ZERO) for level in of) for id_, of in state.levels.items()
         }
         told = {
             key: (seal, answer if isinstance(answer, dict) else stored_answer(answer))
@@ -99,9 +98,7 @@ def _named(state: State, commands: Sequence[Command]) -> set[str]:
     return named | of_negotiations
 
 
-def _expired_that_give(
-    state: State, product_id: UUID, wanted: Decimal, now: datetime
-) -> set[str]:
+def _expired_that_give(state: State, product_id: UUID, wanted: Decimal, now: datetime) -> set[str]:
     """Expired holders of a product up to the quantity: NORMAL first, then the latest first."""
 
     def rank(of: tuple[Reservation, Line]) -> Any:

@@ -1,7 +1,9 @@
 """Fill a scratch database with SQL, set by set, as the engine would have written it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from uuid import UUID
 
 import asyncpg
@@ -10,7 +12,8 @@ from cerniq_stock.bench.scratch import tidy
 from cerniq_stock.bench.workload import Plan, Town, make_town
 from cerniq_stock.store.database import connect
 
-MOVEMENTS_A_STATEMENT = 500_000
+MOVEMENTS_A_STATEMENT = 250_000
+FILLERS = 2
 
 
 async def fill(dsn: str, plan: Plan) -> Town:
@@ -41,18 +44,24 @@ async def fill_history(
     dsn: str, town: Town, sales_per_product: int, progress: Callable[[int], None]
 ) -> None:
     """Give each product so many sold reservations (two movements each) and one that is live."""
-    per_product = 2 * sales_per_product + 1
-    step = max(MOVEMENTS_A_STATEMENT // per_product, 1)
-    products = town.plan.products_per_tenant
-    async with _filler(dsn) as connection:
-        for number, tenant_id in enumerate(town.tenants):
-            for first in range(0, products, step):
+    movements_each = 2 * sales_per_product + 1
+    step = max(MOVEMENTS_A_STATEMENT // movements_each, 1)
+    products = range(0, town.plan.products_per_tenant, step)
+    left = iter([(tenant_id, first) for tenant_id in town.tenants for first in products])
+    done = count(1)
+
+    async def work() -> None:
+        async with _filler(dsn) as connection:
+            for tenant_id, first in left:
                 async with _tenant(connection, tenant_id):
                     await connection.execute(
                         _HISTORY, tenant_id, sales_per_product, first, first + step
                     )
-                done = number * products + min(first + step, products)
-                progress(done * (per_product + 1))
+                progress(next(done) * step * movements_each)
+
+    async with asyncio.TaskGroup() as fillers:
+        for _ in range(FILLERS):
+            fillers.create_task(work())
     await tidy(dsn)
 
 

@@ -48,4 +48,4 @@ async def bench_verify(
 
 
 def _progress(movements: int) -> None:
-    say(f"filling: {movements:,} movements")
+    say(f"filling: about {movements:,} movements")

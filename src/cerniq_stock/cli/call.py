@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+from uuid import UUID
 
 import typer
 
@@ -50,8 +52,9 @@ class Globals:
 
     def update(self, given: dict[str, Any]) -> None:
         """Take over what was given; what stands nearer to the command wins."""
-        self.tenant = given.get("tenant") or self.tenant
-        self.database = given.get("database") or self.database
+        tenant, database = given.get("tenant"), given.get("database")
+        self.tenant = self.tenant if tenant is None else tenant
+        self.database = self.database if database is None else database
         self.json = self.json or given.get("json", False)
         self.quiet = self.quiet or given.get("quiet", False)
 
@@ -70,9 +73,8 @@ class Call:
         settings = Settings()
         if self.options.database is not None:
             settings = settings.model_copy(update={"database_url": self.options.database})
-        url = settings.database_url
-        if url is not None and not url.startswith(("postgresql://", "postgres://")):
-            raise UnavailableError("The database's address must begin with postgresql://")
+        if settings.database_url is not None:
+            _check_url(settings.database_url)
         return settings
 
     @asynccontextmanager
@@ -86,11 +88,13 @@ class Call:
     @asynccontextmanager
     async def tenant(self) -> "AsyncIterator[tuple[Stock, TenantView]]":
         """Open the engine and find the tenant to work for."""
-        named = self.options.tenant or self.settings.tenant_id
-        if named is not None:
-            validate.uuid("tenant", named)
+        # an empty variable is none; an empty option is a mistake
+        named = self.options.tenant
+        if named is None:
+            named = self.settings.tenant_id or None
+        id_ = None if named is None else validate.uuid("tenant", named)
         async with self.stock() as stock:
-            yield stock, await _tenant(stock, named)
+            yield stock, await _tenant(stock, id_)
 
     def progress(self) -> Any:
         """Open a progress display on stderr."""
@@ -101,9 +105,20 @@ class Call:
         output.note(text, quiet=self.options.quiet)
 
 
-async def _tenant(stock: "Stock", named: str | None) -> "TenantView":
-    if named is not None:
-        return await stock.tenant(validate.uuid("tenant", named))
+def _check_url(url: str) -> None:
+    """An address that no database can have; what the drivers say about it helps nobody."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"postgresql", "postgres"} and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UnavailableError("The database's address is not like postgresql://user@host/name")
+
+
+async def _tenant(stock: "Stock", id_: UUID | None) -> "TenantView":
+    if id_ is not None:
+        return await stock.tenant(id_)
     tenants = await stock.tenants()
     if not tenants:
         raise NotFoundError("There is no tenant yet; make one: cerniq-stock tenant create NAME")

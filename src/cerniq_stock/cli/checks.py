@@ -25,7 +25,7 @@ async def verify(call: Call, *, all_tenants: AllTenants = False) -> Shown:
         f"{found.levels} levels, {found.movements} movements, {found.reservations} reservations"
         f" of {found.tenants} tenants in {found.duration_s:.1f} s"
     )
-    verdict = "Everything holds" if found.ok else f"{len(found.differences)} differences"
+    verdict = "Everything holds" if found.ok else f"Differences: {len(found.differences)}"
     rows = [(x.rule, x.tenant_id, x.subject, x.expected, x.found) for x in found.differences]
     table = Table(("rule", "tenant", "subject", "expected", "found"), rows, "")
     parts = (f"{verdict}: {looked}", *((table,) if rows else ()))

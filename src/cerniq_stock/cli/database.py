@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 app = group("The embedded server, and the schema of any server.")
 
 
+LABELS = {
+    "running": "running",
+    "embedded": "embedded",
+    "dataDir": "data folder",
+    "pid": "process",
+    "version": "PostgreSQL",
+    "url": "address",
+    "revision": "schema",
+    "newest": "newest schema",
+    "upToDate": "up to date",
+}
+
+
 class StopMode(StrEnum):
     """How to stop: wait for the clients, roll their work back, or leave recovery for the start."""
 
@@ -148,4 +161,5 @@ async def _schema(dsn: str | None) -> dict[str, Any]:
 
 
 def _facts(facts: dict[str, Any]) -> Shown:
-    return Shown(facts, (Table(("", ""), list(facts.items())),))
+    rows = [(LABELS[name], value) for name, value in facts.items() if value is not None]
+    return Shown(facts, (Table(("", ""), rows),))

@@ -47,7 +47,7 @@ async def show(
         if skus:
             await require_skus(stock, tenant, skus)
         levels = await stock.levels(tenant.id, skus=skus or None, **wanted)
-    if len(levels) >= limit:
+    if len({level.sku for level in levels}) >= limit:
         call.note(f"There may be more: --after {levels[-1].sku}")
     rows = [
         (x.sku, x.name, x.warehouse, x.total, x.reserved, x.blocked, x.available, x.unit)

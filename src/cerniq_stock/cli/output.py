@@ -124,7 +124,6 @@ def _show_parts(parts: tuple[Part, ...], *, quiet: bool) -> None:
         else:
             from cerniq_stock.cli.rendering import draw  # noqa: PLC0415 - programs do without
 
-            sys.stdout.flush()
             rows = [[cell(value) for value in row] for row in part.rows]
             draw(part.columns, rows, right=_numeric_columns(part))
 
@@ -165,6 +164,6 @@ def _stage_notes() -> Callable[[str, int, int], None]:
     def report(stage: str, _: int, total: int) -> None:
         if stage not in seen:
             seen.add(stage)
-            note(f"{stage} ({total})" if total else stage)
+            note(f"{stage} ({total})" if total > 1 else stage)
 
     return report

@@ -16,13 +16,16 @@ from cerniq_stock.cli.output import WIDTH
 
 
 def draw(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: set[int]) -> None:
-    """Print rows under column names to stdout; no value is cut short."""
+    """Print rows under column names to stdout; no value is cut short, no line ends in blanks."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=any(columns))
     for number, name in enumerate(columns):
         table.add_column(name, justify="right" if number in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    _console(sys.stdout).print(table)
+    console = _console(sys.stdout)
+    with console.capture() as drawn:
+        console.print(table)
+    print("\n".join(map(str.rstrip, drawn.get().splitlines())))
 
 
 def _console(stream: TextIO) -> Console:

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from decimal import Decimal
 from itertools import accumulate, repeat, takewhile
 from operator import mul, sub
-from itertools import accumulate, repeat, takewhile
-from operator import mul, sub
 from typing import NamedTuple, Self
 from uuid import UUID
 
@@ -28,32 +26,25 @@ from cerniq_stock.errors import (
 )
 from cerniq_stock.store.database import KEY_LOOKUPS, connect
 from cerniq_stock.store.queries import SQL
+from cerniq_stock.store.writer import LOST
 from cerniq_stock.views import Availability
 
 log = logging.getLogger(__name__)
 
-LOST = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.QueryCanceledError,
-    asyncpg.TooManyConnectionsError,
-)
-"""No answer came. A read is simply repeated."""
+NO_ANSWER = (*LOST, asyncpg.QueryCanceledError)
+"""The connection is gone or too slow. A read is simply repeated."""
 
 RECONNECT_DELAY_S = 0.1
 RETRY_AFTER_S = 0.25
+QUERY_S = 5.0
+CLOSED = "The engine is closed"
+
+SETTINGS = {**KEY_LOOKUPS, "enable_sort": "off"}
+"""See the statement: what it orders by stands in the order of its key."""
+
 SHARE = 32
 """So many questions are worth a query of their own when another connection is free."""
 
-QUERY_S = 5.0
-CLOSED = "The engine is closed"
-SET_TENANT = "SELECT set_config('app.tenant', $1, false)"
-QUERY_S = 5.0
-CLOSED = "The engine is closed"
 SET_TENANT = "SELECT set_config('app.tenant', $1, false)"
 THOUSANDTH = Decimal("0.001")
 
@@ -70,7 +61,7 @@ class Limits(NamedTuple):
 
 
 class Question(NamedTuple):
-    """The SKUs of one caller, who waits for `answer`: a dictionary with at least these."""
+    """The SKUs of one caller, who waits for `answer`: what is known of at least these."""
 
     skus: Sequence[str]
     answer: "asyncio.Future[Answers]"
@@ -87,6 +78,13 @@ class Gathering:
         self.questions: list[Question] = []
         self.skus = 0
 
+    def fitting(self, most_skus: int) -> int:
+        """Count the questions that fit one query; the first one always does."""
+        if self.skus <= most_skus:
+            return len(self.questions)
+        sums = accumulate(len(question.skus) for question in self.questions)
+        return max(1, sum(1 for _ in takewhile(lambda skus: skus <= most_skus, sums)))
+
     def split(self, count: int) -> "Gathering":
         """Leave the first `count` questions here and return the rest."""
         rest = Gathering(self.tenant_id, self.deadline)
@@ -95,13 +93,6 @@ class Gathering:
         del self.questions[count:]
         self.skus -= rest.skus
         return rest
-
-    def fitting(self, most_skus: int) -> int:
-        """Count the questions that fit one query; the first one always does."""
-        if self.skus <= most_skus:
-            return len(self.questions)
-        sums = accumulate(len(question.skus) for question in self.questions)
-        return max(1, sum(1 for _ in takewhile(lambda skus: skus <= most_skus, sums)))
 
     def wanted(self) -> list[str]:
         """Return the SKUs to look up, each once; nothing for callers who have gone."""
@@ -130,6 +121,8 @@ class AvailabilityReader:
     Tenants that have questions stand in a ring; a free connection serves the next one.
     """
 
+    _loop: asyncio.AbstractEventLoop
+
     def __init__(self, dsn: str, connections: int = 2, limits: Limits | None = None) -> None:
         self._dsn = dsn
         self._connections = connections
@@ -157,24 +150,28 @@ class AvailabilityReader:
         while self._ring:
             self._next().fail(UnavailableError, CLOSED)
 
+    @property
+    def waiting(self) -> int:
+        """SKUs that callers wait for."""
+        return self._waiting
+
     async def get(self, tenant_id: UUID, skus: Sequence[str]) -> Answers:
         """Say how much of each SKU can be promised, over all warehouses; the unknown are absent.
 
         All rows of up to 2,000 SKUs are of one instant, their `as_of`. Cancelling a caller
         disturbs nobody. Raises OverloadedError (not taken), UnavailableError (the database stays
-        away) or InvalidInputError (no text that a database can hold).
+        away) or InvalidInputError (not text, or text that no database can hold).
         """
         size = len(skus)
-        limits = self._limits
-        if size > limits.query_skus:
+        if size > self._limits.query_skus:
             return await self._get_many(tenant_id, skus)
+        if self._waiting >= self._limits.waiting:
+            raise OverloadedError(self._waiting, RETRY_AFTER_S)
         gathering = self._gathering.get(tenant_id)
         if gathering is None:
             gathering = self._gather(tenant_id)
-        elif gathering.skus >= limits.waiting_per_tenant:
-            raise OverloadedError(self._waiting, RETRY_AFTER_S)
-        if self._waiting >= limits.waiting:
-            raise OverloadedError(self._waiting, RETRY_AFTER_S)
+        elif gathering.skus >= self._limits.waiting_per_tenant:
+            raise OverloadedError(gathering.skus, RETRY_AFTER_S)
         answer: asyncio.Future[Answers] = self._loop.create_future()
         gathering.questions.append(Question(skus, answer))
         gathering.skus += size
@@ -183,9 +180,6 @@ class AvailabilityReader:
             answers = await answer
         finally:
             self._waiting -= size
-        if size == 1:
-            sku = skus[0]
-            return {sku: answers[sku]} if sku in answers else {}
         return {sku: answers[sku] for sku in skus if sku in answers}
 
     async def _get_many(self, tenant_id: UUID, skus: Sequence[str]) -> Answers:
@@ -236,8 +230,9 @@ class AvailabilityReader:
                 gathering = self._next()
                 try:
                     await self._serve(link, gathering)
-                finally:
-                    gathering.fail(CommandFailedError, "The question broke the reader")
+                except BaseException:
+                    gathering.fail(UnavailableError, CLOSED)
+                    raise
                 # let those who were just answered ask again: they make the next query
                 await asyncio.sleep(0)
         finally:
@@ -253,12 +248,12 @@ class AvailabilityReader:
         return True
 
     def _next(self) -> Gathering:
-        """Take what one query can hold, or what is this connection's share of it."""
+        """Take what one query may hold, or this connection's share of it."""
         gathering = self._ring.popleft()
         del self._gathering[gathering.tenant_id]
         count = gathering.fitting(self._limits.query_skus)
-        if count >= 2 * SHARE and self._free:
-            count = count // 2
+        if self._free and count >= 2 * SHARE:
+            count //= 2
         if count < len(gathering.questions):
             self._enqueue(gathering.split(count))
         return gathering
@@ -266,8 +261,8 @@ class AvailabilityReader:
     async def _serve(self, link: "Link", gathering: Gathering) -> None:
         """Answer every caller; a question that the database cannot read fails alone."""
         try:
-            wanted = gathering.wanted()
-            answers = _answers(await link.look_up(gathering, wanted)) if wanted else {}
+            skus = gathering.wanted()
+            answers = _answers(await link.look_up(gathering, skus)) if skus else {}
         except UnavailableError as error:
             gathering.fail(UnavailableError, str(error))
         except (asyncpg.DataError, TypeError) as error:
@@ -275,8 +270,14 @@ class AvailabilityReader:
                 gathering.fail(InvalidInputError, "skus", str(error))
                 return
             rest = gathering.split(len(gathering.questions) // 2)
-            await self._serve(link, gathering)
-            await self._serve(link, rest)
+            try:
+                await self._serve(link, gathering)
+                await self._serve(link, rest)
+            finally:
+                rest.fail(UnavailableError, CLOSED)
+        except Exception as error:
+            log.exception("availability could not be read")
+            gathering.fail(CommandFailedError, f"Nothing could be read: {type(error).__name__}")
         else:
             gathering.answer(answers)
 
@@ -296,29 +297,33 @@ class Link:
         while True:
             try:
                 return await self._fetch(gathering.tenant_id, skus)
-            except LOST as error:
+            except NO_ANSWER as error:
                 self.close()
                 if loop.time() > gathering.deadline:
                     raise UnavailableError("The database does not answer") from error
                 await asyncio.sleep(RECONNECT_DELAY_S)
 
     async def _fetch(self, tenant_id: UUID, skus: list[str]) -> asyncpg.Record:
-        connection = self._connection
-        if connection is None or connection.is_closed():
-            connection = self._connection = await connect(self._dsn, settings=KEY_LOOKUPS)
-            self._queries = 0
-            self._tenant_id = None
-        if self._tenant_id is not tenant_id and self._tenant_id != tenant_id:
-            self._tenant_id = None
-            await connection.execute(SET_TENANT, str(tenant_id), timeout=QUERY_S)
-            self._tenant_id = tenant_id
+        connection = await self._connected_as(tenant_id)
         self._queries += 1
         if self._queries.bit_count() == 1:
-            # A plan made while a table was small may stand on the wrong index, see `writer.Link`.
+            # tables grow with the queries: plan again at 1, 2, 4, 8, … of them, see `writer.Link`
             await connection.execute("DISCARD PLANS", timeout=QUERY_S)
         levels = await connection.fetchrow(SQL["availability"], tenant_id, skus, timeout=QUERY_S)
         assert levels is not None
         return levels
+
+    async def _connected_as(self, tenant_id: UUID) -> asyncpg.Connection:
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            connection = self._connection = await connect(self._dsn, settings=SETTINGS)
+            self._tenant_id = None
+            self._queries = 0
+        if self._tenant_id != tenant_id:
+            self._tenant_id = None
+            await connection.execute(SET_TENANT, str(tenant_id), timeout=QUERY_S)
+            self._tenant_id = tenant_id
+        return connection
 
     def close(self) -> None:
         """Drop the connection without ceremony: nothing is in flight that matters."""
@@ -327,25 +332,42 @@ class Link:
             self._connection = None
 
 
+_PUT = [Availability.__dict__[name].__set__ for name in Availability.__slots__]
+
+
 def _answers(levels: asyncpg.Record) -> Answers:
-    """Make the rows column by column.
+    """Make the answers, column by column.
 
     A frozen dataclass sets its fields one by one in Python; here C does it, in half the time.
     """
-    as_of, skus, ids, units, statuses, restock, totals, reserved, blocked, due = levels
+    as_of, skus, *facts, total, reserved, blocked, due = levels
     if skus is None:
         return {}
-    held = list(map(sub, reserved, due))
-    free = map(sub, map(sub, totals, held), blocked)
+    held = map(sub, reserved, due)
+    quantities = [total, list(held), blocked]
+    if len(set(skus)) < len(skus):
+        quantities = [_sums(skus, column) for column in quantities]
+        facts = [_firsts(skus, column) for column in facts]
+        skus = list(dict.fromkeys(skus))
+    total, held, blocked = quantities
+    quantities.append(map(sub, map(sub, total, held), blocked))
+    ids, units, statuses, restock = facts
+    decimals = [map(mul, column, repeat(THOUSANDTH)) for column in quantities]
     views = list(map(object.__new__, repeat(Availability, len(skus))))
-    columns = (
-        *(skus, ids, units, statuses),
-        *(map(mul, column, repeat(THOUSANDTH)) for column in (totals, held, blocked, free)),
-        *(restock, repeat(as_of)),
-    )
+    columns = (skus, ids, units, statuses, *decimals, restock, repeat(as_of))
     for put, column in zip(_PUT, columns, strict=True):
         deque(map(put, views, column), maxlen=0)
     return dict(zip(skus, views, strict=True))
 
 
-_PUT = [Availability.__dict__[name].__set__ for name in Availability.__slots__]
+def _sums(skus: Sequence[str], column: Sequence[int]) -> list[int]:
+    """Add up what belongs to one SKU: its warehouses."""
+    sums = dict.fromkeys(skus, 0)
+    for sku, quantity in zip(skus, column, strict=True):
+        sums[sku] += quantity
+    return list(sums.values())
+
+
+def _firsts(skus: Sequence[str], column: Sequence[object]) -> list[object]:
+    """Leave one fact for each SKU, in the order of `_sums`; they are all the same."""
+    return list(dict(zip(skus, column, strict=True)).values())

@@ -25,12 +25,17 @@ _LIMITS = {
 
 
 KEY_LOOKUPS = {
-    # A plan made while a table was empty would scan it for ever: leave the planner no such choice.
+    # A plan made while a table was empty, or before it was ever analysed, would scan it for ever.
+    # Leave the planner no such choice: joins run in the order in which they are written, from the
+    # arguments to their rows, by index.
+    "join_collapse_limit": "1",
+    "from_collapse_limit": "1",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_bitmapscan": "off",
     "enable_material": "off",
+    "enable_memoize": "off",
 }
 """For connections whose every statement looks rows up by key."""
 

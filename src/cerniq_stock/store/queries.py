@@ -13,3 +13,5 @@ def _load(file: str) -> dict[str, str]:
 
 
 SQL = _load("queries.sql") | _load("reads.sql") | _load("sweep.sql")
+VERIFY = _load("verify.sql")
+"""The checks of `verify`; they have names of their own."""

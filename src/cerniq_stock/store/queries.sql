@@ -62,16 +62,20 @@ WHERE t.id = $1;
 -- name: told_answers
 -- Answers given under the batch's keys.
 SELECT key, fingerprint, answer_type, answer_json
-FROM stock_commands WHERE tenant_id = $1 AND key = ANY ($2::text[]);
+FROM unnest($2::text[]) AS q (key)
+JOIN stock_commands USING (key)
+WHERE tenant_id = $1;
 
 -- name: products_of_holds
 -- What the named reservations, and the active ones of the named negotiations, have lines on.
 SELECT r.id, array_agg(DISTINCT l.product_id) AS products
 FROM (
-    SELECT id FROM stock_reservations WHERE tenant_id = $1 AND id = ANY ($2::text[])
+    SELECT id FROM unnest($2::text[]) AS q (id)
     UNION
-    SELECT id FROM stock_reservations
-    WHERE tenant_id = $1 AND status = 'ACTIVE' AND negotiation_id = ANY ($3::uuid[])
+    SELECT h.id
+    FROM unnest($3::uuid[]) AS q (negotiation_id)
+    JOIN stock_reservations AS h
+        ON h.tenant_id = $1 AND h.status = 'ACTIVE' AND h.negotiation_id = q.negotiation_id
 ) AS r
 JOIN stock_reservation_lines AS l ON l.tenant_id = $1 AND l.reservation_id = r.id
 GROUP BY r.id;
@@ -79,28 +83,28 @@ GROUP BY r.id;
 -- name: lock_reservations
 -- Headers locked in order, after the levels.
 SELECT
-    id, reservation_key, negotiation_id, type, priority, status, created_at, expires_at,
-    extensions, released_at, release_reason, released_by, release_notes
-FROM stock_reservations
-WHERE tenant_id = $1 AND id = ANY ($2::text[])
-ORDER BY id FOR UPDATE;
+    r.id, r.reservation_key, r.negotiation_id, r.type, r.priority, r.status, r.created_at,
+    r.expires_at, r.extensions, r.released_at, r.release_reason, r.released_by, r.release_notes
+FROM unnest($2::text[]) AS q (id)
+JOIN stock_reservations AS r ON r.tenant_id = $1 AND r.id = q.id
+ORDER BY r.id FOR UPDATE OF r;
 
 -- name: lines_of_reservations
 SELECT
     l.reservation_id, l.line_no, l.product_id, p.sku, l.warehouse,
     l.reserved, l.consumed, l.released
-FROM stock_reservation_lines AS l
-JOIN products AS p ON p.tenant_id = l.tenant_id AND p.id = l.product_id
-WHERE l.tenant_id = $1 AND l.reservation_id = ANY ($2::text[])
+FROM unnest($2::text[]) AS q (id)
+JOIN stock_reservation_lines AS l ON l.tenant_id = $1 AND l.reservation_id = q.id
+JOIN products AS p ON p.tenant_id = $1 AND p.id = l.product_id
 ORDER BY l.reservation_id, l.line_no, l.warehouse;
 
 -- name: due_of_products
 -- How much of each level is held by reservations past their expiry.
-SELECT product_id, warehouse, sum(held) AS due
-FROM stock_reservation_lines
-WHERE tenant_id = $1 AND product_id = ANY ($2::uuid[])
-    AND held > 0 AND expires_at <= $3
-GROUP BY product_id, warehouse;
+SELECT l.product_id, l.warehouse, sum(l.held) AS due
+FROM unnest($2::uuid[]) AS q (product_id)
+JOIN stock_reservation_lines AS l
+    ON l.tenant_id = $1 AND l.product_id = q.product_id AND l.held > 0 AND l.expires_at <= $3
+GROUP BY l.product_id, l.warehouse;
 
 -- name: holders_to_give_way
 -- Who may have to give way for so much of each product: expired first, then SOFT by priority,
@@ -125,6 +129,9 @@ FROM (
 ) AS ranked
 WHERE before < amount;
 
+-- Updates of many rows look each up by its key in a LATERAL and then update by `ctid`: the rows are
+-- locked, so it holds still, and no plan can start from the table instead of from the arguments.
+
 -- name: write_holds
 -- Levels, new reservations, their lines and all movements, in one statement. Columns that need no
 -- quoting come as the text of an array (see write.py).
@@ -136,7 +143,12 @@ WITH levels AS (
         $3::text::uuid[], $4::text[], $5::text::numeric[], $6::text::numeric[],
         $7::text::numeric[], $8::text::int8[]
     ) AS d (product_id, warehouse, total, reserved, blocked, version)
-    WHERE s.tenant_id = $1 AND s.product_id = d.product_id AND s.warehouse = d.warehouse
+    CROSS JOIN LATERAL (
+        SELECT l.ctid FROM stock_levels AS l
+        WHERE l.tenant_id = $1 AND l.product_id = d.product_id AND l.warehouse = d.warehouse
+        LIMIT 1
+    ) AS k
+    WHERE s.tenant_id = $1 AND s.ctid = k.ctid
     RETURNING 1
 ), headers AS (
     INSERT INTO stock_reservations (
@@ -195,8 +207,13 @@ SET consumed = x.consumed, released = x.released, expires_at = x.expires_at
 FROM unnest(
     $2::text[], $3::int2[], $4::text[], $5::numeric[], $6::numeric[], $7::timestamptz[]
 ) AS x (reservation_id, line_no, warehouse, consumed, released, expires_at)
-WHERE l.tenant_id = $1 AND l.reservation_id = x.reservation_id AND l.line_no = x.line_no
-    AND l.warehouse = x.warehouse;
+CROSS JOIN LATERAL (
+    SELECT m.ctid FROM stock_reservation_lines AS m
+    WHERE m.tenant_id = $1 AND m.reservation_id = x.reservation_id AND m.line_no = x.line_no
+        AND m.warehouse = x.warehouse
+    LIMIT 1
+) AS k
+WHERE l.tenant_id = $1 AND l.ctid = k.ctid;
 
 -- name: write_changed_reservations
 UPDATE stock_reservations AS r
@@ -209,7 +226,10 @@ FROM unnest(
 ) AS x (
     id, status, expires_at, extensions, released_at, release_reason, released_by, release_notes
 )
-WHERE r.tenant_id = $1 AND r.id = x.id;
+CROSS JOIN LATERAL (
+    SELECT m.ctid FROM stock_reservations AS m WHERE m.tenant_id = $1 AND m.id = x.id LIMIT 1
+) AS k
+WHERE r.tenant_id = $1 AND r.ctid = k.ctid;
 
 -- name: write_negotiations
 UPDATE negotiations AS n SET state = x.state, updated_at = $2

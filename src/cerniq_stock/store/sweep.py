@@ -27,6 +27,15 @@ log = logging.getLogger(__name__)
 CHUNK = 500
 """Lines per transaction. Twice as many are hardly faster and keep writers waiting twice as long."""
 
+SETTINGS = {
+    **KEY_LOOKUPS,
+    # Nobody is told of a sweep, and one that a crash undoes is due again: no reason to keep the
+    # levels locked while the disk writes. Whoever takes the goods waits for the disk, and so for
+    # the sweep before him.
+    "synchronous_commit": "off",
+}
+"""For the connection of `sweep_tenant`."""
+
 UPKEEP_INTERVAL_S = 3600.0
 UPKEEP_RETRY_S = 60.0
 RECONNECT_DELAY_S = 0.1
@@ -67,8 +76,9 @@ async def sweep_tenant(
 ) -> int:
     """End due reservations of one tenant, up to `limit` lines of them, in one transaction.
 
-    `connection` acts as cerniq_app. Returns how many ended; 0: nothing was due. Raises what the
-    database says when it lost a race (`writer.TRANSIENT`): try again.
+    `connection` acts as cerniq_app, with SETTINGS. Returns how many ended; 0: nothing was due.
+    What cannot end is logged and left. Raises what the database says when the transaction lost a
+    race (`writer.TRANSIENT`): try again.
     """
     return (await _chunk_around_poison(connection, tenant_id, limit, set())).ended
 
@@ -169,7 +179,7 @@ class _Sweep:
 
 @asynccontextmanager
 async def _open(dsn: str, limit: int) -> AsyncIterator[_Sweep]:
-    app = await connect(dsn, settings=KEY_LOOKUPS)
+    app = await connect(dsn, settings=SETTINGS)
     try:
         operator = await connect(dsn, "cerniq_operator", KEY_LOOKUPS)
         try:
