@@ -42,7 +42,7 @@ def decide_many(state: State, commands: Sequence[Command], now: datetime) -> Bat
     work = Work(state, now)
     answers = tuple(
         [
-            reserve(work, command) if type(command) is Reserve else _keyed(work, command)  # type: ignore[arg-type]
+            reserve(work, command) if isinstance(command, Reserve) else _keyed(work, command)
             for command in commands
         ]
     )

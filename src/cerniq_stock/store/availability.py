@@ -38,6 +38,7 @@ RECONNECT_DELAY_S = 0.1
 RETRY_AFTER_S = 0.25
 QUERY_S = 5.0
 CLOSED = "The engine is closed"
+DROPPED = "The question was dropped"
 
 SETTINGS = {**KEY_LOOKUPS, "enable_sort": "off"}
 """See the statement: what it orders by stands in the order of its key."""
@@ -231,7 +232,7 @@ class AvailabilityReader:
                 try:
                     await self._serve(link, gathering)
                 except BaseException:
-                    gathering.fail(UnavailableError, CLOSED)
+                    gathering.fail(UnavailableError, DROPPED)
                     raise
                 # let those who were just answered ask again: they make the next query
                 await asyncio.sleep(0)
@@ -274,7 +275,7 @@ class AvailabilityReader:
                 await self._serve(link, gathering)
                 await self._serve(link, rest)
             finally:
-                rest.fail(UnavailableError, CLOSED)
+                rest.fail(UnavailableError, DROPPED)
         except Exception as error:
             log.exception("availability could not be read")
             gathering.fail(CommandFailedError, f"Nothing could be read: {type(error).__name__}")

@@ -38,6 +38,8 @@ LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # what asyncpg says of a connection whose server has said goodbye but not yet hung up
+    asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -247,11 +249,16 @@ class Writer:
         """Answer every caller of the batch; one poisonous command fails alone."""
         if not batch:
             return
+        transaction = Transaction(tenant_id, [entry.command for entry in batch])
         try:
-            answers = await link.run(Transaction(tenant_id, [entry.command for entry in batch]))
+            answers = await link.run(transaction)
         except UnavailableError as error:
             self._fail(batch, error)
         except Exception as error:
+            if transaction.proof is not None:
+                # a COMMIT was lost on the wire and may have taken effect: decide nothing anew
+                self._fail(batch, UnavailableError("The connection was lost while committing"))
+                return
             if len(batch) == 1:
                 log.exception("command failed: %s", type(batch[0].command).__name__)
                 self._fail(batch, _as_failure(error))
