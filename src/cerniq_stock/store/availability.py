@@ -26,7 +26,7 @@ from cerniq_stock.errors import (
 )
 from cerniq_stock.store.database import KEY_LOOKUPS, connect
 from cerniq_stock.store.queries import SQL
-from cerniq_stock.store.writer import LOST
+from cerniq_stock.store.trouble import LOST
 from cerniq_stock.views import Availability
 
 log = logging.getLogger(__name__)

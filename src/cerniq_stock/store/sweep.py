@@ -20,7 +20,7 @@ import asyncpg
 from cerniq_stock.store.database import KEY_LOOKUPS, connect
 from cerniq_stock.store.ids import id_block
 from cerniq_stock.store.queries import SQL
-from cerniq_stock.store.writer import ATTEMPTS, LOST, TRANSIENT
+from cerniq_stock.store.trouble import ATTEMPTS, LOST, TRANSIENT
 
 log = logging.getLogger(__name__)
 

@@ -24,34 +24,10 @@ from cerniq_stock.errors import CommandFailedError, OverloadedError, Unavailable
 from cerniq_stock.store.database import KEY_LOOKUPS, connect
 from cerniq_stock.store.load import PREPARE
 from cerniq_stock.store.transaction import Result, Transaction
+from cerniq_stock.store.trouble import ATTEMPTS, BLOCKED, LOST, TRANSIENT
 
 log = logging.getLogger(__name__)
 
-TRANSIENT = (
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.UniqueViolationError,
-)
-"""Try the same batch again: another process was faster. A repeated key then reads as a replay."""
-
-LOST = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    # what asyncpg says of a connection whose server has said goodbye but not yet hung up
-    asyncpg.InternalClientError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.TooManyConnectionsError,
-)
-"""The connection is gone, and whether the batch was committed is not known."""
-
-BLOCKED = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
-"""Somebody else holds a lock for too long: the commands that need it fail, the others go on."""
-
-ATTEMPTS = 5
 RECONNECT_DELAY_S = 0.1
 RETRY_AFTER_S = 0.25
 
