@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
 
 from hypothesis import strategies as st
 
 from cerniq_stock.domain.commands import Command, Item, Quantity, Reserve
-from cerniq_stock.domain.model import Level, Tenant, Unit
+from cerniq_stock.domain.model import Level, Product, Tenant, Unit
 from cerniq_stock.domain.work import State
 from tests import helpers
 from tests.helpers import product, sealed, shop, uid
@@ -34,7 +33,7 @@ class Again:
 
 @st.composite
 def shops(draw: st.DrawFn, warehouses: int = 2) -> State:
-    """A tenant with four products, 0 to 8 units of each per warehouse, some of them blocked."""
+    """A tenant with four products, a few units of each per warehouse, some of them blocked."""
     tenant = Tenant(
         uid("tenant"),
         "Shop",
@@ -48,16 +47,17 @@ def shops(draw: st.DrawFn, warehouses: int = 2) -> State:
     for of in PRODUCTS:
         where = [tenant.warehouses[0]]
         where += [w for w in tenant.warehouses[1:] if draw(st.booleans())]
-        levels[of.id] = tuple(draw(_level(of.id, of.unit, warehouse)) for warehouse in where)
+        least = 5 if of.sku == "A" else 0
+        levels[of.id] = tuple(draw(_level(of, warehouse, least)) for warehouse in where)
     return replace(state, levels=levels)
 
 
 @st.composite
-def _level(draw: st.DrawFn, product_id: Any, unit: str, warehouse: str) -> Level:
-    step = Decimal("0.125") if unit == "KG" else Decimal(1)
-    total = draw(st.integers(0, 8))
+def _level(draw: st.DrawFn, of: Product, warehouse: str, least: int) -> Level:
+    step = Decimal("0.125") if of.unit == "KG" else Decimal(1)
+    total = draw(st.integers(least, least + 8))
     blocked = draw(st.integers(0, min(total, 2)))
-    return Level(product_id, warehouse, total * step, Decimal(0), blocked * step, 0)
+    return Level(of.id, warehouse, total * step, Decimal(0), blocked * step, 0)
 
 
 def quantities(sku: str, *, most: int = 6) -> st.SearchStrategy[Decimal]:

@@ -32,11 +32,19 @@ def run(*args, env, **more):
 
 
 def _shop(environment):
-    assert run("tenant", "create", "Papetărie", env=environment).returncode == 0
+    dsn = environment["CERNIQ_DATABASE_URL"]
+    assert command_line(dsn, "tenant", "create", "Papetărie").exit_code == 0
     rows = "".join(f"SKU-{number:04},Creion nr. {number}\n" for number in range(1000))
-    done = run("product", "import", "-", env=environment, input=f"sku,name\n{rows}".encode())
-    assert done.stdout == b"1000 created, 0 updated\n"
-    assert b"1000 products read" in done.stderr
+    result = command_line(dsn, "product", "import", "-", stdin=f"sku,name\n{rows}")
+    assert result.stdout == "1000 created, 0 updated\n"
+
+
+def test_a_pipe_into_a_pipe(environment):
+    assert run("tenant", "create", "Papetărie", env=environment).returncode == 0
+    rows = "sku,name\nA,Ață\n".encode()
+    done = run("product", "import", "-", env=environment, input=rows)
+    assert done.stdout == b"1 created, 0 updated\n"
+    assert done.stderr == b"1 products read\nwriting products\n"
 
 
 def test_a_reader_that_has_seen_enough(environment):

@@ -88,7 +88,9 @@ class Bench:
 ONLY_A = st.just("A")
 tenants = st.sampled_from([0, 0, 1, 0])
 few = st.lists(strategies.any_command(), min_size=1, max_size=5)
-then_hard = st.one_of(strategies.releases(), strategies.on_the_shelf(ONLY_A))
+soft = strategies.reservations(ONLY_A, types="S", most=3)
+hard = strategies.reservations(ONLY_A, types="H", most=3)
+before = st.one_of(strategies.releases(), strategies.on_the_shelf(ONLY_A))
 crowd = st.lists(strategies.any_command(ONLY_A), min_size=2, max_size=8)
 
 
@@ -97,8 +99,8 @@ class Machine(RuleBasedStateMachine):
 
     bench: ClassVar[Bench]
 
-    @initialize(shop=strategies.shops())
-    def open_shops(self, shop: State) -> None:
+    @initialize(shop=strategies.shops(), held=st.lists(soft, max_size=5))
+    def open_shops(self, shop: State, held: list[Any]) -> None:
         self.models: list[Model] = []
         self.numbers = [Numbering(), Numbering()]
         self.bench.take_seen()
@@ -107,46 +109,28 @@ class Machine(RuleBasedStateMachine):
             self.bench.run(put(self.bench.superuser, state))
             stored = self.bench.run(read_back(self.bench.superuser, state.tenant))
             self.models.append(Model(stored))
+        for of in (0, 1):
+            self._transact(of, held)
 
     # -- rules ------------------------------------------------------------------------------
 
-    @rule(of=tenants, command=strategies.reservations())
-    def reserve(self, of: int, command: Command) -> None:
+    @rule(of=tenants, command=strategies.any_command())
+    def command(self, of: int, command: Any) -> None:
         self._transact(of, [command])
 
-    @rule(of=tenants, command=strategies.reservations(ONLY_A, types="S", most=2))
+    @rule(of=tenants, command=soft)
     def reserve_soft(self, of: int, command: Command) -> None:
         self._transact(of, [command])
 
-    @rule(of=tenants, command=strategies.reservations(ONLY_A, types="H", most=2))
+    @rule(of=tenants, command=hard)
     def reserve_hard(self, of: int, command: Command) -> None:
         """A little of what is scarce: who gives way first, and does the engine load it?"""
         self._transact(of, [command])
 
-    @rule(of=tenants, pair=st.tuples(then_hard, strategies.reservations(ONLY_A, types="H", most=2)))
+    @rule(of=tenants, pair=st.tuples(before, hard))
     def reserve_hard_after(self, of: int, pair: tuple[Any, Command]) -> None:
         """The same in one batch with something that changes who holds what."""
         self._transact(of, pair)
-
-    @rule(of=tenants, command=strategies.releases())
-    def release(self, of: int, command: Command) -> None:
-        self._transact(of, [command])
-
-    @rule(of=tenants, command=strategies.extensions())
-    def extend(self, of: int, command: Command) -> None:
-        self._transact(of, [command])
-
-    @rule(of=tenants, command=strategies.endings())
-    def set_negotiation(self, of: int, command: Command) -> None:
-        self._transact(of, [command])
-
-    @rule(of=tenants, command=strategies.on_the_shelf())
-    def change_level(self, of: int, command: Command) -> None:
-        self._transact(of, [command])
-
-    @rule(of=tenants, back=st.integers(1, 6))
-    def ask_again(self, of: int, back: int) -> None:
-        self._transact(of, [strategies.Again(back)])
 
     @rule(of=tenants, commands=few)
     def batch(self, of: int, commands: list[Any]) -> None:

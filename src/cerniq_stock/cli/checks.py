@@ -14,7 +14,11 @@ async def verify(call: Call, *, all_tenants: AllTenants = False) -> Shown:
 
     Every difference is named; any at all ends in exit code 1.
     """
-    with call.progress() as report:
+    with call.progress() as show:
+
+        def report(check: str, done: int, total: int) -> None:
+            show(f"checking {check}", done, total)
+
         if all_tenants:
             async with call.stock() as stock:
                 found = await stock.verify(progress=report)
@@ -22,8 +26,8 @@ async def verify(call: Call, *, all_tenants: AllTenants = False) -> Shown:
             async with call.tenant() as (stock, tenant):
                 found = await stock.verify(tenant.id, progress=report)
     looked = (
-        f"{found.levels} levels, {found.movements} movements, {found.reservations} reservations"
-        f" of {found.tenants} tenants in {found.duration_s:.1f} s"
+        f"levels {found.levels}, movements {found.movements}, reservations {found.reservations},"
+        f" tenants {found.tenants}, in {found.duration_s:.1f} s"
     )
     verdict = "Everything holds" if found.ok else f"Differences: {len(found.differences)}"
     rows = [(x.rule, x.tenant_id, x.subject, x.expected, x.found) for x in found.differences]

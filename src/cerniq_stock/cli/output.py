@@ -60,7 +60,7 @@ def when(moment: datetime) -> str:
     """Write a moment in local time, to the second. `infinity` comes as the year 9999."""
     if moment.year == NEVER:
         return "never"
-    return moment.astimezone().isoformat(sep=" ", timespec="seconds")
+    return moment.astimezone().replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def show(shown: Shown, *, as_json: bool, quiet: bool) -> None:

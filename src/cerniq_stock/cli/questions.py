@@ -138,7 +138,7 @@ async def movements(
         )
     if len(found) >= limit:
         call.note(f"There may be more: --before {found[-1].id}")
-    columns = ("when", "SKU", "warehouse", "type", "quantity", "available", "reference")
+    columns = ("when", "SKU", "warehouse", "type", "change", "left", "reference")
     rows = [
         (
             *(x.created_at, x.sku, x.warehouse, x.type),

@@ -4,9 +4,10 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Literal, TextIO
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
@@ -14,15 +15,32 @@ from rich.text import Text
 
 from cerniq_stock.cli.output import WIDTH
 
+GAP = 2
+PROSE = 12
+"""A column of texts gets at least so much."""
+
 
 def draw(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: set[int]) -> None:
-    """Print rows under column names to stdout; no value is cut short, no line ends in blanks."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=any(columns))
+    """Print rows under column names to stdout. No value is cut short, and no word is broken."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+        show_header=any(columns),
+    )
+    needed = 0
     for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number in right else "left", overflow="fold")
+        cells = [name, *[row[number] for row in rows]]
+        one_word = not any(" " in cell for cell in cells)
+        needed += GAP + (max(map(cell_len, cells)) if one_word else PROSE)
+        side: Literal["left", "right"] = "right" if number in right else "left"
+        table.add_column(name, justify=side, no_wrap=one_word, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     console = _console(sys.stdout)
+    # rather a line too long than half an id on the next one
+    console.width = max(console.width, needed)
     with console.capture() as drawn:
         console.print(table)
     print("\n".join(map(str.rstrip, drawn.get().splitlines())))

@@ -68,7 +68,7 @@ async def list_tenants(call: Call) -> Shown:
     async with call.stock() as stock:
         tenants = await stock.tenants()
     rows = [(x.id, x.name, x.language, x.warehouses, x.created_at) for x in tenants]
-    table = Table(("id", "name", "language", "warehouses", "made"), rows, "No tenants")
+    table = Table(("id", "name", "", "warehouses", "made"), rows, "No tenants")
     return Shown(tenants, (table,))
 
 

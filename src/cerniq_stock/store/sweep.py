@@ -137,9 +137,17 @@ async def _turn(connection: asyncpg.Connection, tenant_id: UUID) -> AsyncIterato
         yield
         await connection.execute("COMMIT")
     except BaseException:
+        await _roll_back(connection)
+        raise
+
+
+async def _roll_back(connection: asyncpg.Connection) -> None:
+    """Leave the transaction, or the connection where that fails; the first error matters more."""
+    try:
         if not connection.is_closed() and connection.is_in_transaction():
             await connection.execute("ROLLBACK")
-        raise
+    except Exception:  # noqa: BLE001 - whatever it is, the server rolls back what it lost
+        connection.terminate()
 
 
 class _Sweep:
