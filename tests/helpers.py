@@ -221,9 +221,13 @@ async def put(connection: asyncpg.Connection, state: State) -> UUID:
         [(tenant.id, *of) for of in state.products.values()],
     )
     await connection.executemany(
-        "INSERT INTO stock_levels (tenant_id, product_id, warehouse, total, blocked)"
-        " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant_id, product_id, warehouse)"
-        " DO UPDATE SET total = excluded.total, blocked = excluded.blocked",
+        "MERGE INTO stock_levels AS s USING (VALUES ($1::uuid, $2::uuid, $3, $4::numeric,"
+        " $5::numeric)) AS v (tenant_id, product_id, warehouse, total, blocked)"
+        " ON s.tenant_id = v.tenant_id AND s.product_id = v.product_id"
+        " AND s.warehouse = v.warehouse"
+        " WHEN MATCHED THEN UPDATE SET total = v.total, blocked = v.blocked"
+        " WHEN NOT MATCHED THEN INSERT (tenant_id, product_id, warehouse, total, blocked)"
+        " VALUES (v.tenant_id, v.product_id, v.warehouse, v.total, v.blocked)",
         [
             (tenant.id, x.product_id, x.warehouse, x.total, x.blocked)
             for of in state.levels.values()

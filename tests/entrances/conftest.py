@@ -45,6 +45,11 @@ class Result:
 Run = Callable[..., Result]
 
 
+@pytest.fixture(autouse=True)
+def _no_tenant_of_the_developers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CERNIQ_TENANT_ID", raising=False)
+
+
 def command_line(dsn: str, *args: str, stdin: str | bytes | None = None) -> Result:
     """Run a command line on a database."""
     environment = {"CERNIQ_DATABASE_URL": dsn}

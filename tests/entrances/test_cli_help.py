@@ -110,6 +110,21 @@ def test_a_line_that_makes_no_sense_is_told_in_one_sentence(args):
     assert error == {"code": "USAGE", "message": line.removeprefix("Error: "), "field": None}
 
 
+def test_the_benchmarks_explain_themselves():
+    result = run("bench", "--help")
+    assert result.exit_code == 0
+    assert "reserve" in result.stdout
+    assert run("bench", "reserve", "--nonsense").exit_code == 2
+    assert run("bench").exit_code == 2
+
+
+@pytest.mark.parametrize("args", [["bench", "reserve"], ["demo"]], ids=" ".join)
+def test_what_makes_databases_of_its_own_takes_no_address(args):
+    result = run("--database", "postgresql:///x", *args, "--json")
+    assert result.exit_code == 2
+    assert "CERNIQ_DATABASE_URL" in result.document["error"]["message"]
+
+
 def test_help_needs_nothing_that_is_slow_to_import():
     code = (
         "import sys; from cerniq_stock.cli import app\n"

@@ -172,7 +172,7 @@ def test_explain_names_the_holders(ok, negotiation):
     ok("stock", "adjust", "LAPTOP-14", "--blocked", "1", "--warehouse", "NORTH")
     text = ok("explain", "LAPTOP-14").stdout
     assert "LAPTOP-14: 1 BUC available = 14 there - 12 reserved - 1 blocked" in text
-    assert re.search(rf" 9 +MAIN +SOFT NORMAL +[-T:\d]+ +{id_} +sales agent", text)
+    assert re.search(rf" 10 +MAIN +SOFT NORMAL +[-T:\d]+ +{id_} +sales agent", text)
     assert max(map(len, text.splitlines())) <= WIDTH
     assert "Nobody holds any of it" in ok("explain", "CHAIR").stderr
 

@@ -1,5 +1,6 @@
 """True processes: pipes, signals, servers that are away, and the embedded server's life."""
 
+import asyncio
 import json
 import os
 import pty
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from cerniq_stock.store.database import create_database, drop_database
 from tests.entrances.conftest import command_line
 
 PROGRAM = str(Path(sys.executable).parent / "cerniq-stock")
@@ -106,6 +108,23 @@ def test_no_database_there(environment, url):
         (sentence,) = result.stderr.splitlines()
         assert "secret" not in sentence
         assert result.document["error"]["code"] == "UNAVAILABLE"
+
+
+def test_migrate_another_server_from_nothing(server):
+    name = f"cli_migrated_{os.getpid()}"
+    dsn = asyncio.run(create_database(server, name))
+    try:
+        first = command_line(dsn, "database", "migrate", "--json").document
+        assert first["before"] is None
+        again = command_line(dsn, "database", "migrate", "--json").document
+        assert again == {"before": first["after"], "after": first["after"]}
+        status = command_line(dsn, "database", "status", "--json").document
+        assert (status["embedded"], status["upToDate"]) == (False, True)
+        assert command_line(dsn, "doctor").exit_code == 0
+        for verb in ("start", "stop"):
+            assert command_line(dsn, "database", verb).exit_code == 2
+    finally:
+        asyncio.run(drop_database(server, name))
 
 
 def test_a_doctor_without_a_patient(bare_dsn):

@@ -82,7 +82,9 @@ class Root(TyperGroup):
         """Find a command; the benchmarks are looked up only when they are meant."""
         name, found, rest = super().resolve_command(ctx, args)
         if name == "bench":
-            found, rest = _bench(ctx.ensure_object(Globals), rest)
+            options = Globals()  # those before the name: the callback has not run yet
+            options.update(ctx.params)
+            found, rest = _bench(options, rest)
         return name, found, rest
 
 

@@ -71,18 +71,18 @@ def _explained(found: "Explanation") -> tuple[Part, ...]:
         ],
         "Nobody holds any of it",
     )
-    return (_sum(found.availability), "", levels, "", holders)
+    return (*_sum(found.availability), "", levels, "", holders)
 
 
-def _sum(x: "Availability") -> str:
-    """The one line that answers the question."""
+def _sum(x: "Availability") -> tuple[str, str]:
+    """The line that answers the question, and one beside it."""
     sentence = (
         f"{x.sku}: {plain(x.available)} {x.unit} available"
         f" = {plain(x.total)} there - {plain(x.reserved)} reserved - {plain(x.blocked)} blocked"
     )
-    more = "" if x.status == "ACTIVE" else f"; the product is {x.status}"
+    state = "" if x.status == "ACTIVE" else f"; the product is {x.status}"
     restock = f"; more expected on {x.restock_date}" if x.restock_date else ""
-    return f"{sentence}{more}{restock} ({when(x.as_of)})"
+    return sentence, f"as of {when(x.as_of)}{state}{restock}"
 
 
 @command(

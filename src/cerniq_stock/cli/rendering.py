@@ -33,7 +33,8 @@ def draw(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: set[in
     for number, name in enumerate(columns):
         cells = [name, *[row[number] for row in rows]]
         one_word = not any(" " in cell for cell in cells)
-        needed += GAP + (max(map(cell_len, cells)) if one_word else PROSE)
+        longest = max(map(cell_len, cells))
+        needed += GAP + (longest if one_word else min(longest, PROSE))
         side: Literal["left", "right"] = "right" if number in right else "left"
         table.add_column(name, justify=side, no_wrap=one_word, overflow="fold")
     for row in rows:

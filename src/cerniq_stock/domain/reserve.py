@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -76,7 +75,7 @@ def _refused(work: Work, command: Reserve, code: Refusal, message: str) -> Reser
         items=(),
         total_reserved=ZERO,
         total_requested=sum((item.quantity for item in command.items), ZERO),
-        expires_at=work.now + timedelta(hours=command.expires_in_h),
+        expires_at=work.hours_from_now(command.expires_in_h),
         warnings=(),
         errors=(ReservationError("", code, message),),
     )
@@ -225,7 +224,7 @@ def _hold_item(
     product_id, sku, wanted = product.id, product.sku, item.quantity
     before = work.available(product_id)
     taken = ZERO
-    for index, quantity in _sources(work, command, product, wanted):
+    for index, quantity in _sources(work, command, product, wanted, before):
         level = work.move(
             product_id,
             sku,
@@ -237,7 +236,7 @@ def _hold_item(
         )
         lines.append(Line(line_no, product_id, sku, level.warehouse, quantity))
         taken += quantity
-    after = work.available(product_id)
+    after = work.available(product_id) if taken else before
     if taken == wanted:
         status, restock = LineStatus.RESERVED, None
     else:
@@ -265,15 +264,18 @@ def _line_refusal(item: Item, product: Product | None) -> Refusal | None:
 
 
 def _sources(
-    work: Work, command: Reserve, product: Product, wanted: Decimal
+    work: Work, command: Reserve, product: Product, wanted: Decimal, available: Decimal
 ) -> list[tuple[int, Decimal]]:
     """Where to take a line from, after expired and (for HARD) SOFT holders have given way."""
-    if work.free(product.id) < wanted:
-        work.expire_holders(product.id)
-        lacking = wanted - work.free(product.id)
-        if lacking > 0 and command.type is ReservationType.HARD:
-            work.displace(product, lacking, command.reservation_id)
-    return split(work.levels[product.id], wanted)
+    free = work.free(product.id)
+    if free < wanted:
+        if free < available:
+            work.expire_holders(product.id)
+            free = work.free(product.id)
+        if free < wanted and command.type is ReservationType.HARD:
+            work.displace(product, wanted - free, command.reservation_id)
+            free = work.free(product.id)
+    return split(work.levels[product.id], wanted) if free else []
 
 
 def split(levels: list[Level], wanted: Decimal) -> list[tuple[int, Decimal]]:
@@ -308,7 +310,7 @@ def _conclude(
         command.priority,
         ReservationStatus.ACTIVE if lines else ReservationStatus.FAILED,
         work.now,
-        work.now + timedelta(hours=command.expires_in_h),
+        work.hours_from_now(command.expires_in_h),
         lines,
     )
     requested = sum([item.requested_quantity for item in items], ZERO)
@@ -323,7 +325,7 @@ def _conclude(
         reserved,
         requested,
         reservation.expires_at,
-        () if full else partial_warnings(items),
+        partial_warnings(items) if lines and not full else (),
         errors,
     )
     work.add_reservation(reservation, command, answer)

@@ -6,7 +6,7 @@ the outside of the domain is pure although the inside updates dictionaries.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
@@ -98,6 +98,7 @@ class Work:
         self.movements: list[Movement] = []
         self.notifications: list[Notification] = []
         self._holders: dict[UUID, list[str]] | None = None
+        self._until: dict[int, datetime] = {}
 
     def changes(self) -> Changes:
         """Freeze what is to be written."""
@@ -117,6 +118,13 @@ class Work:
             negotiations=tuple((id_, self.negotiations[id_]) for id_ in self.changed_negotiations),
             answers=tuple((key, *self.answers[key]) for key in self.new_answers),
         )
+
+    def hours_from_now(self, hours: int) -> datetime:
+        """When something of so many hours ends; a batch asks for few different ones."""
+        until = self._until.get(hours)
+        if until is None:
+            until = self._until[hours] = self.now + timedelta(hours=hours)
+        return until
 
     # -- levels -----------------------------------------------------------------------------
 

@@ -1,0 +1,295 @@
+"""Many callers at once on real PostgreSQL: nothing is sold twice, nothing deadlocks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from itertools import chain
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+from tests.helpers import (
+    adjust,
+    consume,
+    extend,
+    negotiation,
+    put,
+    read_back,
+    receive,
+    release,
+    reserve,
+    shop,
+)
+
+from cerniq_stock.domain.commands import Command
+from cerniq_stock.domain.model import Tenant
+from cerniq_stock.domain.reserve import REPLAYED
+from cerniq_stock.store import transaction
+from cerniq_stock.store.database import KEY_LOOKUPS, connect
+from cerniq_stock.store.load import PREPARE
+from cerniq_stock.store.queries import SQL
+from cerniq_stock.store.transaction import Transaction
+from cerniq_stock.store.writer import Limits, Writer
+
+CALLERS = 64
+
+
+class Crowd:
+    """Two writers, as if in two processes, and callers with a connection of their own each."""
+
+    def __init__(self, writers: list[Writer], raw: list[asyncpg.Connection]) -> None:
+        self.writers, self.raw = writers, raw
+        self.free: asyncio.Queue[asyncpg.Connection] = asyncio.Queue()
+        for connection in raw:
+            self.free.put_nowait(connection)
+
+    async def ask(self, caller: int, tenant: UUID, command: Command) -> Any:
+        """Two of three callers go through a writer, the third has a transaction of its own."""
+        if caller % 3 < 2:
+            return await self.writers[caller % 3].submit(tenant, command)
+        connection = await self.free.get()
+        try:
+            return (await Transaction(tenant, [command]).run(connection))[0]
+        finally:
+            self.free.put_nowait(connection)
+
+
+@asynccontextmanager
+async def crowd(dsn: str, raw: int = 8) -> AsyncIterator[Crowd]:
+    async with AsyncExitStack() as stack:
+        writers = [
+            await stack.enter_async_context(Writer(dsn, Limits(connections=4, batch=7)))
+            for _ in range(2)
+        ]
+        connections = []
+        for _ in range(raw):
+            connection = await connect(dsn, settings=KEY_LOOKUPS)
+            stack.push_async_callback(connection.close)
+            await connection.execute(PREPARE)
+            connections.append(connection)
+        yield Crowd(writers, connections)
+
+
+async def sold_and_held(superuser: asyncpg.Connection, tenant: UUID) -> tuple[int, int]:
+    """What lines hold or have sold, and what is on the shelf or was sold."""
+    held = await superuser.fetchval(
+        "SELECT coalesce(sum(held + consumed), 0) FROM stock_reservation_lines"
+        " WHERE tenant_id = $1", tenant,
+    )  # fmt: skip
+    total = await superuser.fetchval(
+        "SELECT coalesce(sum(total), 0) FROM stock_levels WHERE tenant_id = $1", tenant
+    )
+    sold = await superuser.fetchval(
+        "SELECT coalesce(-sum(total_delta), 0) FROM stock_movements"
+        " WHERE tenant_id = $1 AND type = 'SALE'", tenant,
+    )  # fmt: skip
+    return held, total + sold
+
+
+# -- the last units -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("units", [1, 5, 40])
+async def test_the_last_units_are_sold_once(database, superuser, units):
+    tenant = await put(superuser, shop(f"A={units}"))
+
+    async def buy(caller: int, of: Crowd) -> bool:
+        made = await of.ask(caller, tenant, reserve(f"r{caller}", "A=1"))
+        if made.success and caller % 2:
+            await of.ask(caller + 1, tenant, consume(f"r{caller}"))
+        return made.success
+
+    async with crowd(database) as callers:
+        won = await asyncio.gather(*(buy(caller, callers) for caller in range(CALLERS)))
+    assert sum(won) == min(units, CALLERS)
+    assert await sold_and_held(superuser, tenant) == (min(units, CALLERS), units)
+
+
+async def race_two(tenant: UUID, connections: list[Any], meet: asyncio.Barrier) -> list[bool]:
+    """Two transactions for the last unit that meet between reading and writing, if they can."""
+
+    async def write(*args: Any) -> Any:
+        # where there is a lock, the other one waits for it instead of coming here
+        with suppress(TimeoutError, asyncio.BrokenBarrierError):
+            await asyncio.wait_for(meet.wait(), timeout=0.3)
+        return await real(*args)
+
+    real = transaction.write
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transaction, "write", write)
+        answers = await asyncio.gather(
+            *(
+                Transaction(tenant, [reserve(f"r{n}", "A=1")]).run(connection)
+                for n, connection in enumerate(connections)
+            )
+        )
+    return [answer.success for (answer,) in answers]
+
+
+@contextmanager
+def no_locks(*, checked: bool) -> Iterator[None]:
+    """The engine without the lock on the levels; `checked`: it still counts what it updated."""
+    lock, count = "FOR NO KEY UPDATE OF s", "SELECT count(*) FROM levels"
+    assert lock in SQL["lock_levels"]
+    assert count in SQL["write_holds"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SQL, "lock_levels", SQL["lock_levels"].replace(lock, ""))
+        if not checked:
+            all_of_them = "SELECT cardinality($3::text::uuid[])"
+            patch.setitem(SQL, "write_holds", SQL["write_holds"].replace(count, all_of_them))
+        yield
+
+
+async def test_the_lock_is_what_prevents_overselling(database, superuser):
+    """Negative control: the same race without the lock sells the last unit twice."""
+    async with crowd(database, raw=2) as callers:
+        tenant = await put(superuser, shop("A=1"))
+        assert sorted(await race_two(tenant, callers.raw, asyncio.Barrier(2))) == [False, True]
+        assert await sold_and_held(superuser, tenant) == (1, 1)
+
+        other = await put(superuser, shop("A=1", tenant=Tenant(UUID(int=7), "Other")))
+        with no_locks(checked=False):
+            assert await race_two(other, callers.raw, asyncio.Barrier(2)) == [True, True]
+        assert await sold_and_held(superuser, other) == (2, 1)
+
+
+async def test_many_callers_oversell_without_the_lock(database, superuser):
+    """Negative control of the crowd: it is fit to find what the lock prevents."""
+    tenant = await put(superuser, shop("A=8"))
+    async with crowd(database) as callers:
+        with no_locks(checked=False):
+            made = await asyncio.gather(
+                *(callers.ask(2, tenant, reserve(f"r{n}", "A=1")) for n in range(CALLERS))
+            )
+    assert sum(answer.success for answer in made) > 8
+
+
+async def test_the_second_line_of_defence(database, superuser):
+    """Were the lock ever lost, the engine would stop rather than sell what is gone."""
+    tenant = await put(superuser, shop("A=1"))
+    async with crowd(database, raw=2) as callers:
+        with no_locks(checked=True), pytest.raises(AssertionError):
+            await race_two(tenant, callers.raw, asyncio.Barrier(2))
+    assert await sold_and_held(superuser, tenant) == (1, 1)
+
+
+# -- deadlocks ------------------------------------------------------------------------------
+
+
+async def deadlocks(superuser: asyncpg.Connection) -> int:
+    """Count of the database's deadlocks, once every backend has told its own."""
+    sql = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND backend_type = 'client backend'"
+    )
+    while await superuser.fetchval(sql):  # noqa: ASYNC110 - the server has no event for it
+        await asyncio.sleep(0.01)
+    return await superuser.fetchval(
+        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    )
+
+
+def bait(seed: int, count: int) -> list[Command]:
+    """Lines in all orders, displacements, releases, ended negotiations, expired holders."""
+    random = Random(seed)
+    made: list[Command] = []
+    for n in range(count):
+        id_ = f"s{seed}-{n}"
+        skus = random.sample("ABCDEFGH", k=4)
+        deal = f"n{random.randrange(4)}"
+        match random.randrange(9):
+            case 0:
+                made.append(release(f"s{random.randrange(4)}-{random.randrange(count)}"))
+            case 1:
+                made.append(release(deal))
+            case 2:
+                made.append(negotiation(deal, random.choice(["DEAD", "PROPOSAL", "PROPOSAL"])))
+            case 3:
+                made.append(adjust(skus[0], random.choice([-1, 1]), 0))
+            case 4:
+                made.append(extend(f"s{random.randrange(4)}-{random.randrange(count)}", 1))
+            case _:
+                items = " ".join(f"{sku}={random.randint(1, 3)}" for sku in skus)
+                kind = random.choice(["SOFT", "HARD"])
+                made.append(reserve(id_, items, to=deal, type=kind, key=f"k{n % 7}-{seed}"))
+    return made
+
+
+async def test_nobody_deadlocks(database, superuser):
+    stock = dict.fromkeys("ABCDEFGH", 12)
+    deals = {f"n{n}": "PROPOSAL" for n in range(4)}
+    state = shop(stock, negotiations=deals)
+    tenant = state.tenant
+    await put(superuser, state)
+    baits = [bait(seed, 120) for seed in range(4)]
+    async with crowd(database) as callers:
+        await asyncio.gather(
+            *(
+                callers.ask(caller, tenant.id, command)
+                for caller, command in enumerate(chain(*zip(*baits, strict=True)))
+            )
+        )
+    assert await deadlocks(superuser) == 0
+    stored = await read_back(superuser, tenant)
+    for level in (level for of in stored.state.levels.values() for level in of):
+        lines = [line for r in stored.state.reservations.values() for line in r.lines]
+        held = sum(line.held for line in lines if line.product_id == level.product_id)
+        assert level.reserved == held <= level.total
+        moves = [m for m in stored.movements if m.product_id == level.product_id]
+        assert sum(m.total_delta for m in moves) == level.total
+        assert sorted(m.sequence for m in moves) == list(range(1, level.version + 1))
+
+
+async def test_a_deadlock_would_be_seen(database, superuser):
+    """Negative control of `deadlocks`."""
+    await put(superuser, shop("A=1 B=1"))
+    sql = "UPDATE products SET name = 'x' WHERE sku = $1"
+    one, two = [
+        await asyncpg.connect(
+            database, server_settings={"search_path": "cerniq", "deadlock_timeout": "10ms"}
+        )
+        for _ in range(2)
+    ]
+    meet = asyncio.Barrier(2)
+
+    async def update(connection: asyncpg.Connection, skus: str) -> None:
+        async with connection.transaction():
+            await connection.execute(sql, skus[0])
+            await meet.wait()
+            await connection.execute(sql, skus[1])
+
+    results = await asyncio.gather(update(one, "AB"), update(two, "BA"), return_exceptions=True)
+    assert [type(r) for r in results if r is not None] == [asyncpg.DeadlockDetectedError]
+    await one.close()
+    await two.close()
+    assert await deadlocks(superuser) == 1
+
+
+# -- one key --------------------------------------------------------------------------------
+
+
+async def test_one_key_from_many_callers_has_one_effect(database, superuser):
+    tenant = await put(superuser, shop("A=10"))
+    async with crowd(database) as callers:
+        for turn in range(5):
+            made = await asyncio.gather(
+                *(
+                    callers.ask(n, tenant, reserve(f"r{turn}-{n}", "A=1", key=f"k{turn}"))
+                    for n in range(12)
+                )
+            )
+            assert len({answer.reservation_id for answer in made}) == 1
+            first = [answer for answer in made if REPLAYED not in answer.warnings]
+            assert len(first) == 1
+            again = replace(first[0], warnings=(*first[0].warnings, REPLAYED))
+            assert all(answer in (first[0], again) for answer in made)
+            got = await asyncio.gather(
+                *(callers.ask(n, tenant, receive("A=2", key=f"w{turn}")) for n in range(12))
+            )
+            assert all(answer == got[0] for answer in got)
+    row = await superuser.fetchrow("SELECT total, reserved, version FROM stock_levels")
+    assert tuple(row) == (20, 5, 11)
