@@ -1,19 +1,44 @@
-"""Stock engine for B2B sales platforms: reservations that never oversell."""
+"""Stock engine for B2B sales platforms: reservations that never oversell.
 
-from cerniq_stock.domain.commands import Item, Quantity
-from cerniq_stock.domain.model import Priority, ReleaseReason, ReservationType, Unit
-from cerniq_stock.domain.outcomes import Refusal, Refused
-from cerniq_stock.errors import (
-    CerniqError,
-    CommandFailedError,
-    InvalidInputError,
-    NotFoundError,
-    OverloadedError,
-    UnavailableError,
-)
-from cerniq_stock.service import Stock
-from cerniq_stock.store.catalog import NewProduct, NewTenant
-from cerniq_stock.wiring import open_stock
+The names below are the library. Each is imported when it is first asked for, so that a command
+line that only prints its help does not load a database driver.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cerniq_stock.domain.commands import Item, Quantity
+    from cerniq_stock.domain.model import Priority, ReleaseReason, ReservationType, Unit
+    from cerniq_stock.domain.outcomes import Refusal, Refused
+    from cerniq_stock.errors import (
+        CerniqError,
+        CommandFailedError,
+        InvalidInputError,
+        NotFoundError,
+        OverloadedError,
+        UnavailableError,
+    )
+    from cerniq_stock.service import Stock
+    from cerniq_stock.store.catalog import NewProduct, NewTenant
+    from cerniq_stock.wiring import open_stock
+
+_HOME = {
+    "domain.commands": ("Item", "Quantity"),
+    "domain.model": ("Priority", "ReleaseReason", "ReservationType", "Unit"),
+    "domain.outcomes": ("Refusal", "Refused"),
+    "errors": (
+        "CerniqError",
+        "CommandFailedError",
+        "InvalidInputError",
+        "NotFoundError",
+        "OverloadedError",
+        "UnavailableError",
+    ),
+    "service": ("Stock",),
+    "store.catalog": ("NewProduct", "NewTenant"),
+    "wiring": ("open_stock",),
+}
 
 __all__ = [
     "CerniqError",
@@ -35,3 +60,10 @@ __all__ = [
     "Unit",
     "open_stock",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

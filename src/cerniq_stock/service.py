@@ -369,7 +369,9 @@ class Stock:
         Raises InvalidInputError when a unit is to change although stock was moved in the old one.
         """
         await self.tenant(tenant_id)
-        return await catalog.upsert_products(self._app, tenant_id, products)
+        return await catalog.upsert_products(
+            self._app, validate.uuid("tenantId", tenant_id), products
+        )
 
     async def products(
         self,
@@ -381,7 +383,11 @@ class Stock:
     ) -> tuple[ProductView, ...]:
         """List products by SKU with their figures over all warehouses."""
         return await reads.products(
-            self._app, tenant_id, search=search, after_sku=after_sku, limit=limit
+            self._app,
+            validate.uuid("tenantId", tenant_id),
+            search=search,
+            after_sku=after_sku,
+            limit=limit,
         )
 
     # -- questions --------------------------------------------------------------------------
@@ -391,7 +397,7 @@ class Stock:
 
         Exact at the instant of the answer; concurrent questions share one query.
         """
-        return await self._availability.get(tenant_id, skus)
+        return await self._availability.get(validate.uuid("tenantId", tenant_id), skus)
 
     async def levels(
         self,
@@ -404,19 +410,26 @@ class Stock:
     ) -> tuple[LevelView, ...]:
         """List stock by SKU and warehouse."""
         return await reads.levels(
-            self._app, tenant_id, skus=skus, search=search, after_sku=after_sku, limit=limit
+            self._app,
+            validate.uuid("tenantId", tenant_id),
+            skus=skus,
+            search=search,
+            after_sku=after_sku,
+            limit=limit,
         )
 
     async def explain(self, tenant_id: UUID, sku: str) -> Explanation:
         """Say why so much of a SKU is available. Raises NotFoundError."""
-        found = await reads.explain(self._app, tenant_id, sku)
+        found = await reads.explain(self._app, validate.uuid("tenantId", tenant_id), sku)
         if found is None:
             raise NotFoundError(f"Product with SKU {sku} not found")
         return found
 
     async def reservation(self, tenant_id: UUID, reservation_id: str) -> ReservationView:
         """Look a reservation up with its lines. Raises NotFoundError."""
-        found = await reads.reservation(self._app, tenant_id, reservation_id)
+        found = await reads.reservation(
+            self._app, validate.uuid("tenantId", tenant_id), reservation_id
+        )
         if found is None:
             raise NotFoundError(f"Reservation {reservation_id} not found")
         return found
@@ -434,7 +447,7 @@ class Stock:
         """List reservations, the newest first."""
         return await reads.reservations(
             self._app,
-            tenant_id,
+            validate.uuid("tenantId", tenant_id),
             negotiation_id=negotiation_id,
             status=status,
             sku=sku,
@@ -458,7 +471,7 @@ class Stock:
         """List movements, the newest first."""
         return await reads.movements(
             self._app,
-            tenant_id,
+            validate.uuid("tenantId", tenant_id),
             sku=sku,
             warehouse=warehouse,
             reference_id=reference_id,
@@ -470,10 +483,12 @@ class Stock:
         )
 
     async def notifications(
-        self, tenant_id: UUID, *, limit: int = 50
+        self, tenant_id: UUID, *, before_id: str | None = None, limit: int = 50
     ) -> tuple[NotificationView, ...]:
         """List messages for the tenant's people, the newest first."""
-        return await reads.notifications(self._app, tenant_id, limit=limit)
+        return await reads.notifications(
+            self._app, validate.uuid("tenantId", tenant_id), before_id=before_id, limit=limit
+        )
 
     async def verify(
         self,

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Configuration from the environment; unknown values in it are nobody's business here."""
 
-    model_config = SettingsConfigDict(env_prefix="CERNIQ_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="CERNIQ_", env_ignore_empty=True, frozen=True)
 
     database_url: str | None = Field(
         default=None, description="PostgreSQL 15 or later; unset: the embedded server"

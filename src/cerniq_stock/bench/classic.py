@@ -43,10 +43,12 @@ CONNECTIONS = 30
 EXPIRES_IN_H = 72
 
 
-def open_pool(dsn: str) -> AbstractAsyncContextManager[asyncpg.Pool]:
+def open_pool(
+    dsn: str, connections: int = CONNECTIONS
+) -> AbstractAsyncContextManager[asyncpg.Pool]:
     """Connections of the engine's own role and settings."""
     pool: AbstractAsyncContextManager[asyncpg.Pool] = create_pool(
-        dsn, "cerniq_app", max_size=CONNECTIONS
+        dsn, "cerniq_app", max_size=connections
     )
     return pool
 

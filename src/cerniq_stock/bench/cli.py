@@ -7,8 +7,8 @@ from functools import partial
 from typing import Annotated, Protocol
 
 import typer
-import uvloop
 
+from cerniq_stock.bench.classic import CONNECTIONS
 from cerniq_stock.bench.expire import bench_expire
 from cerniq_stock.bench.read import bench_read
 from cerniq_stock.bench.report import Document, machine, show
@@ -51,6 +51,9 @@ def reserve(
         typer.Option(min=1, max=100, help="windows of each side; default 1, or 3 against"),
     ] = None,
     against: Annotated[Against | None, typer.Option(help="what to compare with")] = None,
+    connections: Annotated[
+        int, typer.Option(min=1, max=1_000, help="connections of the classic side")
+    ] = CONNECTIONS,
     as_json: AsJson = False,
 ) -> None:
     """Reservations in a closed loop, alone or in turns with something to compare with."""
@@ -58,8 +61,8 @@ def reserve(
         raise typer.BadParameter("pgbench knows the loads spread and hot, with one line")
     plan = Plan(load, callers, lines, tenants, products)
     turns = rounds or (3 if against else 1)
-    found = partial(bench_reserve, against=against, seconds=seconds, rounds=turns)
-    _present("reserve", partial(found, plan), as_json)
+    found = partial(bench_reserve, plan, against=against, connections=connections)
+    _present("reserve", partial(found, seconds=seconds, rounds=turns), as_json)
 
 
 @app.command()
@@ -102,11 +105,20 @@ def verify(
 
 def _present(name: str, benchmark: Benchmark, as_json: bool) -> None:
     """Run, show, and fail where the database was not right afterwards."""
-    document = uvloop.run(_run(name, benchmark))
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        document = runner.run(_run(name, benchmark))
     show(document, as_json=as_json)
     sides = [document, *(found for found in document.values() if isinstance(found, dict))]
     if any(found.get("oversold") or found.get("verified") is False for found in sides):
         raise typer.Exit(1)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def _run(name: str, benchmark: Benchmark) -> Document:

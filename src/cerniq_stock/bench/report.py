@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rich.console import Console
@@ -27,10 +27,17 @@ async def machine(server: str) -> Document:
         "load_average": round(os.getloadavg()[0], 2),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
-        "uvloop": version("uvloop"),
-        "asyncpg": version("asyncpg"),
+        "uvloop": _version("uvloop"),
+        "asyncpg": _version("asyncpg"),
         "postgresql": await server_version(server),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

@@ -1,7 +1,7 @@
 """`bench reserve`: reservations in a closed loop, alone or in turns with something else."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Any
 
 from cerniq_stock.bench import pgbench
 from cerniq_stock.bench.callers import make_callers
-from cerniq_stock.bench.classic import Classic, open_pool
+from cerniq_stock.bench.classic import CONNECTIONS, Classic, open_pool
 from cerniq_stock.bench.closed_loop import Window, measure
 from cerniq_stock.bench.engine import judge, opened, settle
 from cerniq_stock.bench.fill import fill
@@ -48,6 +48,7 @@ async def bench_reserve(
     server: str,
     settings: Settings,
     against: Against | None = None,
+    connections: int = CONNECTIONS,
     seconds: float = 5.0,
     rounds: int = 1,
 ) -> Document:
@@ -60,7 +61,7 @@ async def bench_reserve(
             await _sell_out(base, town, settings)
         sides = [await stack.enter_async_context(_engine(server, base, town, settings))]
         if against is not None:
-            other = _OTHERS[against](server, base, town)
+            other = _other(against, server, base, town, connections)
             sides.append(await stack.enter_async_context(other))
         settle()
         windows = await _take_turns(sides, seconds, rounds)
@@ -105,19 +106,24 @@ async def _engine(server: str, base: str, town: Town, settings: Settings) -> Asy
 
 
 @asynccontextmanager
-async def _classic(server: str, base: str, town: Town) -> AsyncIterator[Side]:
-    async with scratch(server, clone_of=base) as dsn, open_pool(dsn) as pool:
+async def _classic(server: str, base: str, town: Town, connections: int) -> AsyncIterator[Side]:
+    async with scratch(server, clone_of=base) as dsn, open_pool(dsn, connections) as pool:
         yield Side("classic", partial(measure, make_callers(town, Classic(pool).reserve)), dsn)
 
 
 @asynccontextmanager
-async def _pgbench(server: str, _: str, town: Town) -> AsyncIterator[Side]:
+async def _pgbench(server: str, town: Town) -> AsyncIterator[Side]:
     async with scratch(server) as dsn:
         await pgbench.prepare(dsn, town.plan)
         yield Side("pgbench", partial(pgbench.measure, dsn, town.plan), None)
 
 
-_OTHERS = {Against.CLASSIC: _classic, Against.PGBENCH: _pgbench}
+def _other(
+    against: Against, server: str, base: str, town: Town, connections: int
+) -> AbstractAsyncContextManager[Side]:
+    if against is Against.PGBENCH:
+        return _pgbench(server, town)
+    return _classic(server, base, town, connections)
 
 
 async def _found(side: Side, windows: list[Window]) -> Document:

@@ -16,6 +16,8 @@ from cerniq_stock.errors import InvalidInputError
 from cerniq_stock.store.database import as_tenant
 
 _PRODUCTS_A_STATEMENT = 5_000
+_MOST = 32_000
+_PRICE_PLACES = Decimal("0.0001")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,10 @@ async def insert_tenant(operator: asyncpg.Pool, tenant: NewTenant) -> None:
     names = [validate.text("warehouse", name, most=50) for name in tenant.warehouses]
     if not names or len(set(names)) != len(names):
         raise InvalidInputError("warehouses", "name at least one warehouse, each once")
-    if tenant.max_extensions < 0 or tenant.max_reservation_h < 1:
-        raise InvalidInputError("maxExtensions", "limits of extension must not be negative")
+    if not 0 <= tenant.max_extensions <= _MOST:
+        raise InvalidInputError("maxExtensions", f"maxExtensions must be from 0 to {_MOST}")
+    if not 1 <= tenant.max_reservation_h <= _MOST:
+        raise InvalidInputError("maxReservationH", f"maxReservationH must be from 1 to {_MOST}")
     try:
         await operator.execute(
             "INSERT INTO tenants"
@@ -95,8 +99,10 @@ async def upsert_products(
 
 def _checked(product: NewProduct) -> tuple[Any, ...]:
     price = product.price
-    if price is not None and (not price.is_finite() or not 0 <= price < Decimal("1e10")):
-        raise InvalidInputError("price", f"price of {product.sku} is not usable: {price}")
+    if price is not None and not _usable_price(price):
+        raise InvalidInputError(
+            "price", f"price of {product.sku} is not a number of four places: {price}"
+        )
     points = [
         validate.number(name, value)
         for name, value in (
@@ -116,6 +122,14 @@ def _checked(product: NewProduct) -> tuple[Any, ...]:
         validate.text("currency", product.currency, most=3),
         *points,
         product.expected_restock_date,
+    )
+
+
+def _usable_price(price: Decimal) -> bool:
+    return (
+        price.is_finite()
+        and 0 <= price < Decimal("1e10")
+        and price.quantize(_PRICE_PLACES) == price
     )
 
 

@@ -61,6 +61,7 @@ async def as_tenant(
     pool: asyncpg.Pool, tenant_id: UUID
 ) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
     """Enter a transaction that sees one tenant's rows only. It commits on a clean exit."""
+    assert isinstance(tenant_id, UUID), tenant_id
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(f"SET LOCAL app.tenant = '{tenant_id}'")
         yield connection

@@ -1,23 +1,16 @@
 """Bring a database to the newest schema: `await migrate(dsn)`."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
+import asyncpg
 
-from cerniq_stock.store.migrations import read_sql
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 SCHEMA = "cerniq"
+_MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x6365726E6971  # "cerniq": one migration at a time
-
-
-_PREPARE = f"{read_sql('roles.sql')} SET search_path = {SCHEMA}; SET lock_timeout = '5s';"
 
 
 class Revisions(NamedTuple):
@@ -32,47 +25,22 @@ class Revisions(NamedTuple):
         return self.current == self.head
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config
-
-
 def head() -> str:
-    """Newest revision that this code knows."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None
-    return revision
+    """Newest revision that this code knows: the files are numbered."""
+    return max(path.name[:4] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
-def _upgrade(connection: Connection, target: str) -> tuple[str | None, str | None]:
-    """Under a lock, because several processes start at once."""
-    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+async def revisions(dsn: str) -> Revisions:
+    """Look, change nothing. Needs no Alembic, which takes longer to load than this to answer."""
+    connection = await asyncpg.connect(dsn, timeout=10)
     try:
-        adapted = connection.connection.dbapi_connection
-        assert adapted is not None
-        adapted.run_async(lambda driver: driver.execute(_PREPARE))
-        connection.commit()
-        config = _config()
-        config.attributes["connection"] = connection
-        before = _current(connection)
-        command.upgrade(config, target)
-        connection.commit()
-        return before, _current(connection)
+        known = await connection.fetchval(f"SELECT to_regclass('{SCHEMA}.alembic_version')")
+        current = None
+        if known is not None:
+            current = await connection.fetchval(f"SELECT version_num FROM {known}")  # noqa: S608 - its own name
+        return Revisions(current, head())
     finally:
-        connection.rollback()
-        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
-        connection.commit()
-
-
-def _current(connection: Connection) -> str | None:
-    context = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
-    revision: str | None = context.get_current_revision()
-    return revision
-
-
-def _sqlalchemy_url(dsn: str) -> str:
-    return "postgresql+asyncpg://" + dsn.split("://", 1)[1]
+        await connection.close()
 
 
 async def migrate(dsn: str, *, target: str = "head") -> tuple[str | None, str | None]:
@@ -80,19 +48,45 @@ async def migrate(dsn: str, *, target: str = "head") -> tuple[str | None, str | 
 
     Raises what the server says when the login may not create the schema or the roles.
     """
+    before = await revisions(dsn)
+    if target == "head" and before.up_to_date:
+        return before
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - slow to load, rare
+    from sqlalchemy.pool import NullPool  # noqa: PLC0415 - slow to load, rarely needed
+
     engine = create_async_engine(_sqlalchemy_url(dsn), poolclass=NullPool)
     try:
         async with engine.connect() as connection:
-            return await connection.run_sync(_upgrade, target)
+            await connection.run_sync(_upgrade, target)
     finally:
         await engine.dispose()
+    return before.current, (await revisions(dsn)).current
 
 
-async def revisions(dsn: str) -> Revisions:
-    """Look, change nothing."""
-    engine = create_async_engine(_sqlalchemy_url(dsn), poolclass=NullPool)
+def _sqlalchemy_url(dsn: str) -> str:
+    return "postgresql+asyncpg://" + dsn.split("://", 1)[1]
+
+
+def _upgrade(connection: "Connection", target: str) -> None:
+    """Under a lock, because several processes start at once."""
+    from alembic import command  # noqa: PLC0415 - slow to load, rarely needed
+    from alembic.config import Config  # noqa: PLC0415 - slow to load, rarely needed
+    from sqlalchemy import text  # noqa: PLC0415 - slow to load, rarely needed
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = connection
+    roles = (_MIGRATIONS / "roles.sql").read_text(encoding="utf-8")
+    prepare = f"{roles} SET search_path = {SCHEMA}; SET lock_timeout = '5s';"
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
     try:
-        async with engine.connect() as connection:
-            return Revisions(await connection.run_sync(_current), head())
+        adapted = connection.connection.dbapi_connection
+        assert adapted is not None
+        adapted.run_async(lambda driver: driver.execute(prepare))
+        connection.commit()
+        command.upgrade(config, target)
+        connection.commit()
     finally:
-        await engine.dispose()
+        connection.rollback()
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+        connection.commit()
