@@ -105,5 +105,7 @@ def test_links_lead_somewhere():
 
 
 def test_make_has_the_promised_commands():
-    done = _run(["make", "-n", "-C", str(ROOT), "demo", "test", "check", "faults"], dict(os.environ))
+    done = _run(
+        ["make", "-n", "-C", str(ROOT), "demo", "test", "check", "faults"], dict(os.environ)
+    )
     assert done.returncode == 0, done.stderr

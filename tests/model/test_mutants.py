@@ -72,10 +72,20 @@ def test_mutants_of_the_domain_are_noticed(name: str) -> None:
 @pytest.mark.parametrize("name", mutants.DOMAIN)
 def test_the_machine_notices_mutants_of_the_domain(name: str, bench: Bench) -> None:
     bench.mutant = mutants.DOMAIN[name]
-    print(name, "machine", _fails(lambda: run_state_machine_as_test(Machine, settings=QUICK)), bench.steps)
+    print(
+        name,
+        "machine",
+        _fails(lambda: run_state_machine_as_test(Machine, settings=QUICK)),
+        bench.steps,
+    )
 
 
 @pytest.mark.parametrize("name", mutants.STORE)
 def test_the_machine_notices_mutants_of_the_store(name: str, bench: Bench) -> None:
     with mutants.sql_mutant(name):
-        print(name, "machine", _fails(lambda: run_state_machine_as_test(Machine, settings=QUICK)), bench.steps)
+        print(
+            name,
+            "machine",
+            _fails(lambda: run_state_machine_as_test(Machine, settings=QUICK)),
+            bench.steps,
+        )

@@ -54,7 +54,7 @@ EXPECTED = {
     "products_of_skus": {"products_tenant_id_sku_key"},
     "look_around": {"tenants_pkey", "stock_reservations_due", NEGOTIATIONS, "uq_reservation_key"},
     "told_answers": {"stock_commands_pkey"},
-    "products_of_holds": {RESERVATIONS, "stock_reservations_negotiation", LINES},
+    "products_of_holds": {"stock_reservations_negotiation", LINES},
     "lock_reservations": {RESERVATIONS},
     "lines_of_reservations": {LINES, "products_pkey"},
     "due_of_products": {"stock_reservation_lines_held"},
@@ -224,24 +224,8 @@ async def run_everything(connection: asyncpg.Connection) -> None:
             await lost.run(connection)  # as after a lost COMMIT: nothing is done again
 
 
-SCANS_THE_TENANT = {
-    "due_of_products", "holders_to_give_way", "lock_levels", "lock_levels_of_products",
-    "lock_reservations", "look_around", "products_of_holds", "products_of_skus", "told_answers",
-    "write_negotiations",
-}  # fmt: skip
-KNOWN = pytest.mark.xfail(
-    strict=True, reason="planned without statistics, it reads all of the tenant's rows"
-)
-
-
-@pytest.mark.parametrize(
-    ("mode", "name"),
-    [
-        pytest.param(m, n, marks=KNOWN if m != "full" and n in SCANS_THE_TENANT else ())
-        for m in MODES
-        for n in EXPECTED
-    ],
-)
+@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("mode", MODES)
 def test_a_statement_looks_up_by_key(plans, mode, name):
     of_name = [plan for plan in plans[mode] if plan.name == name]
     assert of_name, "no command runs it"

@@ -132,7 +132,7 @@ async def race_two(tenant: UUID, connections: list[Any], meet: asyncio.Barrier) 
 @contextmanager
 def no_locks(*, checked: bool) -> Iterator[None]:
     """The engine without the lock on the levels; `checked`: it still counts what it updated."""
-    lock, count = "FOR NO KEY UPDATE OF s", "SELECT count(*) FROM levels"
+    lock, count = "FOR NO KEY UPDATE", "SELECT count(*) FROM levels"
     assert lock in SQL["lock_levels"]
     assert count in SQL["write_holds"]
     with pytest.MonkeyPatch.context() as patch:

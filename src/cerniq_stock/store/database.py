@@ -27,10 +27,11 @@ _LIMITS = {
 KEY_LOOKUPS = {
     # A plan made while a table was empty, or before it was ever analysed, would scan it for ever.
     # Leave the planner no such choice: joins run in the order in which they are written, from the
-    # arguments to their rows, by index.
+    # arguments to their rows, by index; and what an index has in order is not sorted.
     "join_collapse_limit": "1",
     "from_collapse_limit": "1",
     "enable_seqscan": "off",
+    "enable_sort": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_bitmapscan": "off",

@@ -1,32 +1,55 @@
 -- Every statement of the engine, by name. `$1` is the tenant wherever a tenant's rows are touched;
 -- row-level security stands below it.
+--
+-- Rows are looked up by key from the arguments on: each `LATERAL` with a LIMIT, OFFSET, ORDER or lock
+-- is a subquery that the planner can run in no other way, whatever it believes of the table's size.
 
 -- name: lock_levels
 -- Products by SKU with their levels, locked in the one fixed order. Every product has a level.
 SELECT
     p.id, p.sku, p.name, p.unit, p.status, p.reorder_point, p.expected_restock_date,
     s.warehouse, s.total, s.reserved, s.blocked, s.version
-FROM unnest($2::text[]) AS q (sku)
-JOIN products AS p ON p.tenant_id = $1 AND p.sku = q.sku
-JOIN stock_levels AS s ON s.tenant_id = $1 AND s.product_id = p.id
-ORDER BY s.product_id, s.warehouse
-FOR NO KEY UPDATE OF s;
+FROM (
+    SELECT k.*
+    FROM unnest($2::text[]) AS q (sku)
+    CROSS JOIN LATERAL (
+        SELECT * FROM products AS m WHERE m.tenant_id = $1 AND m.sku = q.sku LIMIT 1
+    ) AS k
+    ORDER BY k.id
+) AS p
+CROSS JOIN LATERAL (
+    SELECT l.warehouse, l.total, l.reserved, l.blocked, l.version FROM stock_levels AS l
+    WHERE l.tenant_id = $1 AND l.product_id = p.id
+    ORDER BY l.warehouse
+    FOR NO KEY UPDATE
+) AS s;
 
 -- name: lock_levels_of_products
 -- The same by product id.
 SELECT
     p.id, p.sku, p.name, p.unit, p.status, p.reorder_point, p.expected_restock_date,
     s.warehouse, s.total, s.reserved, s.blocked, s.version
-FROM unnest($2::uuid[]) AS q (id)
-JOIN products AS p ON p.tenant_id = $1 AND p.id = q.id
-JOIN stock_levels AS s ON s.tenant_id = $1 AND s.product_id = p.id
-ORDER BY s.product_id, s.warehouse
-FOR NO KEY UPDATE OF s;
+FROM (
+    SELECT k.*
+    FROM unnest($2::uuid[]) AS q (id)
+    CROSS JOIN LATERAL (
+        SELECT * FROM products AS m WHERE m.tenant_id = $1 AND m.id = q.id LIMIT 1
+    ) AS k
+    ORDER BY k.id
+) AS p
+CROSS JOIN LATERAL (
+    SELECT l.warehouse, l.total, l.reserved, l.blocked, l.version FROM stock_levels AS l
+    WHERE l.tenant_id = $1 AND l.product_id = p.id
+    ORDER BY l.warehouse
+    FOR NO KEY UPDATE
+) AS s;
 
 -- name: products_of_skus
 SELECT p.id
 FROM unnest($2::text[]) AS q (sku)
-JOIN products AS p ON p.tenant_id = $1 AND p.sku = q.sku;
+CROSS JOIN LATERAL (
+    SELECT m.id FROM products AS m WHERE m.tenant_id = $1 AND m.sku = q.sku LIMIT 1
+) AS p;
 
 -- name: look_around
 -- The clock after the locks; the tenant's rules; whether anything is due; states of negotiations;
@@ -44,10 +67,11 @@ SELECT
     k.id, k.reservation_key, k.fingerprint, k.items_json, k.errors_json, k.first_expires_at
 FROM tenants AS t
 CROSS JOIN (
-    SELECT array_agg(id) AS ids, array_agg(state::text) AS states
+    SELECT array_agg(q.id) AS ids, array_agg(m.state::text) AS states
     FROM unnest($2::uuid[]) AS q (id)
-    JOIN negotiations USING (id)
-    WHERE tenant_id = $1
+    CROSS JOIN LATERAL (
+        SELECT state FROM negotiations AS m WHERE m.tenant_id = $1 AND m.id = q.id LIMIT 1
+    ) AS m
 ) AS n
 LEFT JOIN (
     unnest($3::text[]) AS q (key)
@@ -61,10 +85,11 @@ WHERE t.id = $1;
 
 -- name: told_answers
 -- Answers given under the batch's keys.
-SELECT key, fingerprint, answer_type, answer_json
+SELECT c.key, c.fingerprint, c.answer_type, c.answer_json
 FROM unnest($2::text[]) AS q (key)
-JOIN stock_commands USING (key)
-WHERE tenant_id = $1;
+CROSS JOIN LATERAL (
+    SELECT * FROM stock_commands AS m WHERE m.tenant_id = $1 AND m.key = q.key LIMIT 1
+) AS c;
 
 -- name: products_of_holds
 -- What the named reservations, and the active ones of the named negotiations, have lines on.
@@ -74,10 +99,17 @@ FROM (
     UNION
     SELECT h.id
     FROM unnest($3::uuid[]) AS q (negotiation_id)
-    JOIN stock_reservations AS h
-        ON h.tenant_id = $1 AND h.status = 'ACTIVE' AND h.negotiation_id = q.negotiation_id
+    CROSS JOIN LATERAL (
+        SELECT m.id FROM stock_reservations AS m
+        WHERE m.tenant_id = $1 AND m.status = 'ACTIVE' AND m.negotiation_id = q.negotiation_id
+        OFFSET 0
+    ) AS h
 ) AS r
-JOIN stock_reservation_lines AS l ON l.tenant_id = $1 AND l.reservation_id = r.id
+CROSS JOIN LATERAL (
+    SELECT m.product_id FROM stock_reservation_lines AS m
+    WHERE m.tenant_id = $1 AND m.reservation_id = r.id
+    OFFSET 0
+) AS l
 GROUP BY r.id;
 
 -- name: lock_reservations
@@ -85,26 +117,36 @@ GROUP BY r.id;
 SELECT
     r.id, r.reservation_key, r.negotiation_id, r.type, r.priority, r.status, r.created_at,
     r.expires_at, r.extensions, r.released_at, r.release_reason, r.released_by, r.release_notes
-FROM unnest($2::text[]) AS q (id)
-JOIN stock_reservations AS r ON r.tenant_id = $1 AND r.id = q.id
-ORDER BY r.id FOR UPDATE OF r;
+FROM (SELECT id FROM unnest($2::text[]) AS q (id) ORDER BY id COLLATE "C") AS q
+CROSS JOIN LATERAL (
+    SELECT * FROM stock_reservations AS m WHERE m.tenant_id = $1 AND m.id = q.id FOR UPDATE
+) AS r;
 
 -- name: lines_of_reservations
 SELECT
     l.reservation_id, l.line_no, l.product_id, p.sku, l.warehouse,
     l.reserved, l.consumed, l.released
 FROM unnest($2::text[]) AS q (id)
-JOIN stock_reservation_lines AS l ON l.tenant_id = $1 AND l.reservation_id = q.id
-JOIN products AS p ON p.tenant_id = $1 AND p.id = l.product_id
+CROSS JOIN LATERAL (
+    SELECT * FROM stock_reservation_lines AS m
+    WHERE m.tenant_id = $1 AND m.reservation_id = q.id
+    OFFSET 0
+) AS l
+CROSS JOIN LATERAL (
+    SELECT m.sku FROM products AS m WHERE m.tenant_id = $1 AND m.id = l.product_id LIMIT 1
+) AS p
 ORDER BY l.reservation_id, l.line_no, l.warehouse;
 
 -- name: due_of_products
 -- How much of each level is held by reservations past their expiry.
-SELECT l.product_id, l.warehouse, sum(l.held) AS due
+SELECT q.product_id, l.warehouse, sum(l.held) AS due
 FROM unnest($2::uuid[]) AS q (product_id)
-JOIN stock_reservation_lines AS l
-    ON l.tenant_id = $1 AND l.product_id = q.product_id AND l.held > 0 AND l.expires_at <= $3
-GROUP BY l.product_id, l.warehouse;
+CROSS JOIN LATERAL (
+    SELECT m.warehouse, m.held FROM stock_reservation_lines AS m
+    WHERE m.tenant_id = $1 AND m.product_id = q.product_id AND m.held > 0 AND m.expires_at <= $3
+    OFFSET 0
+) AS l
+GROUP BY q.product_id, l.warehouse;
 
 -- name: holders_to_give_way
 -- Who may have to give way for so much of each product: expired first, then SOFT by priority,
@@ -122,9 +164,16 @@ FROM (
             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) - l.held AS before
     FROM unnest($2::uuid[], $3::numeric[]) AS w (product_id, amount)
-    JOIN stock_reservation_lines AS l
-        ON l.tenant_id = $1 AND l.product_id = w.product_id AND l.held > 0
-    JOIN stock_reservations AS r ON r.tenant_id = $1 AND r.id = l.reservation_id
+    CROSS JOIN LATERAL (
+        SELECT * FROM stock_reservation_lines AS m
+        WHERE m.tenant_id = $1 AND m.product_id = w.product_id AND m.held > 0
+        OFFSET 0
+    ) AS l
+    CROSS JOIN LATERAL (
+        SELECT * FROM stock_reservations AS m
+        WHERE m.tenant_id = $1 AND m.id = l.reservation_id
+        LIMIT 1
+    ) AS r
     WHERE l.expires_at <= $4 OR r.type = 'SOFT'
 ) AS ranked
 WHERE before < amount;
@@ -234,7 +283,10 @@ WHERE r.tenant_id = $1 AND r.ctid = k.ctid;
 -- name: write_negotiations
 UPDATE negotiations AS n SET state = x.state, updated_at = $2
 FROM unnest($3::uuid[], $4::text[]) AS x (id, state)
-WHERE n.tenant_id = $1 AND n.id = x.id;
+CROSS JOIN LATERAL (
+    SELECT m.ctid FROM negotiations AS m WHERE m.tenant_id = $1 AND m.id = x.id LIMIT 1
+) AS k
+WHERE n.tenant_id = $1 AND n.ctid = k.ctid;
 
 -- name: lock_negotiations_to_change
 SELECT id FROM negotiations WHERE tenant_id = $1 AND id = ANY ($2::uuid[]) ORDER BY id FOR UPDATE;

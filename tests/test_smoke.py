@@ -1,2 +1,0 @@
-async def test_schema(superuser):
-    assert await superuser.fetchval("select count(*) from tenants") == 0
