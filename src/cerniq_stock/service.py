@@ -105,7 +105,7 @@ class Stock(Questions):
         command = Reserve(
             id_,
             f"res_{id_}" if key is None else validate.text("reservationKey", key, most=100),
-            validate.reserve_fingerprint(lines, negotiation, kind, rank, lasts_h, replaced),
+            validate.reserve_fingerprint(lines, negotiation, kind, rank, lasts_h, replaced or ""),
             negotiation,
             lines,
             kind,

@@ -153,8 +153,10 @@ def fingerprint(*question: object) -> bytes:
     return blake2b(repr(question).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def reserve_fingerprint(lines: tuple[Item, ...], *question: object) -> bytes:
+def reserve_fingerprint(
+    lines: tuple[Item, ...], negotiation: UUID, type_: str, priority: str, hours: int, replaces: str
+) -> bytes:
     """Do the same for a reservation, where the general way would be a tenth of all the work."""
     asked = [f"{x.sku}\0{x.quantity}\0{x.product_id}\0{x.unit}" for x in lines]
-    asked += map(str, question)
+    asked += negotiation.hex, type_, priority, str(hours), replaces
     return blake2b("\0".join(asked).encode(), digest_size=16).digest()

@@ -1,13 +1,13 @@
 """What can be asked of the engine. Commands are validated (`validate.py`) before they get here."""
 
-from dataclasses import dataclass
 from decimal import Decimal
 from uuid import UUID
 
 from cerniq_stock.domain.model import Priority, ReleaseReason, ReservationType, Unit
+from cerniq_stock.domain.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Item:
     """One requested line. `product_id`, where given, must name the same product as `sku`.
 
@@ -20,7 +20,7 @@ class Item:
     unit: Unit | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reserve:
     """Hold goods for a negotiation (§2). `replaces` names a reservation whose goods it takes over.
 
@@ -42,7 +42,7 @@ class Reserve:
     notes: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Keyed:
     """What every other command carries: an optional key, and who asks.
 
@@ -55,7 +55,7 @@ class Keyed:
     notes: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Extend(Keyed):
     """Move the expiry of one reservation by `hours`, within the tenant's limits."""
 
@@ -63,7 +63,7 @@ class Extend(Keyed):
     hours: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Quantity:
     """So much of one SKU."""
 
@@ -71,7 +71,7 @@ class Quantity:
     quantity: Decimal
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Release(Keyed):
     """Give back (or, with CONSUMED, sell) what is held by a reservation or a negotiation (§3).
 
@@ -84,7 +84,7 @@ class Release(Keyed):
     items: tuple[Quantity, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SetNegotiation(Keyed):
     """Record a negotiation's state. DEAD and TIMEOUT release all it holds in the same step."""
 
@@ -92,7 +92,7 @@ class SetNegotiation(Keyed):
     state: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Receive(Keyed):
     """Goods came in: a purchase."""
 
@@ -102,7 +102,7 @@ class Receive(Keyed):
     reference: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Return(Keyed):
     """Sold goods came back and can be promised again."""
 
@@ -112,7 +112,7 @@ class Return(Keyed):
     reference: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Adjust(Keyed):
     """Correct `total` and `blocked` of a level by signed differences."""
 
@@ -122,7 +122,7 @@ class Adjust(Keyed):
     blocked_delta: Decimal
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Count(Keyed):
     """A stocktake: `counted` is what is really on the shelf, held goods included."""
 

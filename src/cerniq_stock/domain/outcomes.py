@@ -1,11 +1,12 @@
 """What the engine answers. Refusals are values; their order of precedence stands here, once."""
 
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, ClassVar, Self
 from uuid import UUID
+
+from cerniq_stock.domain.record import record
 
 
 class Refusal(StrEnum):
@@ -83,7 +84,7 @@ class Wire:
     }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refused(Wire):
     """The command was refused as a whole; nothing changed. `message` is one English sentence."""
 
@@ -91,7 +92,7 @@ class Refused(Wire):
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ItemResult(Wire):
     """Answer to one requested line (§2.4). Quantities are in the product's unit."""
 
@@ -105,7 +106,7 @@ class ItemResult(Wire):
     backorder_date: date | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReservationError(Wire):
     """Why a line, or (with an empty `sku`) the whole reservation, was refused (§2.4)."""
 
@@ -115,7 +116,7 @@ class ReservationError(Wire):
     available_quantity: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReserveResult(Wire):
     """Answer to a reservation (§2.4). `status` is ACTIVE, PARTIAL or FAILED.
 
@@ -134,7 +135,7 @@ class ReserveResult(Wire):
     errors: tuple[ReservationError, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReleasedItem(Wire):
     """So much of one SKU was given back or sold (§3.4)."""
 
@@ -144,7 +145,7 @@ class ReleasedItem(Wire):
     available_after: Decimal
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReleaseResult(Wire):
     """Answer to a release or consumption (§3.4).
 
@@ -164,7 +165,7 @@ class ReleaseResult(Wire):
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExtendResult(Wire):
     """The reservation now lasts until `expires_at`."""
 
@@ -173,7 +174,7 @@ class ExtendResult(Wire):
     extensions: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NegotiationResult(Wire):
     """The negotiation is in `state`; `released` names the reservations that ended with it."""
 
@@ -183,7 +184,7 @@ class NegotiationResult(Wire):
     released: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LevelResult(Wire):
     """A level after a change. `displaced` names SOFT reservations that had to give way."""
 

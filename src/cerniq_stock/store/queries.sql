@@ -182,14 +182,14 @@ WHERE before < amount;
 -- locked, so it holds still, and no plan can start from the table instead of from the arguments.
 
 -- name: write_holds
--- Levels, new reservations, their lines and all movements, in one statement. Columns that need no
--- quoting come as the text of an array (see write.py).
+-- Levels, new reservations, their lines and all movements, in one statement. Columns come as the
+-- text of an array (see write.py).
 WITH levels AS (
     UPDATE stock_levels AS s
     SET total = d.total, reserved = d.reserved, blocked = d.blocked, version = d.version,
         updated_at = $2
     FROM unnest(
-        $3::text::uuid[], $4::text[], $5::text::numeric[], $6::text::numeric[],
+        $3::text::uuid[], $4::text::text[], $5::text::numeric[], $6::text::numeric[],
         $7::text::numeric[], $8::text::int8[]
     ) AS d (product_id, warehouse, total, reserved, blocked, version)
     CROSS JOIN LATERAL (
@@ -213,7 +213,8 @@ WITH levels AS (
     FROM unnest(
         $9::text::text[], $10::text::uuid[], $11::text::text[], $12::text::text[],
         $13::text::text[], $14::text::numeric[], $15::text::numeric[], $16::text::int2[],
-        $17::text[], $18::bytea[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[]
+        $17::text::text[], $18::text::bytea[], $19::text::text[], $20::text::text[],
+        $21::text::text[], $22::text::text[], $23::text::text[]
     ) AS h (
         id, negotiation_id, type, status, priority, requested, reserved, hours,
         key, fingerprint, items, errors, requested_by, channel, notes
@@ -225,7 +226,7 @@ WITH levels AS (
     SELECT $1, id, line_no, warehouse, product_id, reserved, $2 + hours * interval '1 hour'
     FROM unnest(
         $24::text::text[], $25::text::int2[], $26::text::uuid[], $27::text::numeric[],
-        $28::text::int2[], $29::text[]
+        $28::text::int2[], $29::text::text[]
     ) AS x (id, line_no, product_id, reserved, hours, warehouse)
 ), movements AS (
     INSERT INTO stock_movements (
@@ -237,7 +238,8 @@ WITH levels AS (
     FROM unnest(
         $30::text::text[], $31::text::uuid[], $32::text::text[], $33::text::numeric[],
         $34::text::numeric[], $35::text::numeric[], $36::text::numeric[], $37::text::int8[],
-        $38::text[], $39::text[], $40::text[], $41::text[], $42::uuid[], $43::text[], $44::text[]
+        $38::text::text[], $39::text::text[], $40::text::text[], $41::text::text[],
+        $42::text::uuid[], $43::text::text[], $44::text::text[]
     ) AS x
 )
 SELECT count(*) FROM levels;
@@ -246,7 +248,7 @@ SELECT count(*) FROM levels;
 INSERT INTO stock_levels (tenant_id, product_id, warehouse, total, reserved, blocked, version)
 SELECT $1, x.*
 FROM unnest(
-    $2::text::uuid[], $3::text[], $4::text::numeric[], $5::text::numeric[], $6::text::numeric[],
+    $2::text::uuid[], $3::text::text[], $4::text::numeric[], $5::text::numeric[], $6::text::numeric[],
     $7::text::int8[]
 ) AS x;
 

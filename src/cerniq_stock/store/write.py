@@ -1,7 +1,8 @@
 """Write what a batch decided: every row once, in its final state."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -74,37 +75,62 @@ async def _write_holds(
         *_level_columns(old),
         *_header_columns(created),
         *_line_columns(created),
-        _plain(movement_ids),
+        _words(movement_ids),
         *_movement_columns(changes.movements),
     )
     assert updated == len(old), (updated, len(old))
 
 
-# How columns travel. asyncpg looks at every element of an array several times; a column whose
-# values need no quoting goes faster as the text of an array. Columns that are all NULL are left
-# out: unnest fills them up.
+# How columns travel. asyncpg looks at every element of an array several times; as the text of
+# an array, a column is written in one go. Columns that are all NULL are left out: unnest fills up.
 
 
 def _plain(column: Sequence[Any]) -> str:
-    """Write ids, numbers and words as the text of an array."""
+    """Write ids, numbers and words, which need no quotes, as the text of an array."""
     return "{" + ",".join(map(str, column)) + "}"
 
 
-def _sparse(column: Sequence[Any]) -> Sequence[Any] | None:
-    return None if all(value is None for value in column) else column
+def _words(column: Sequence[str]) -> str:
+    """Do the same with texts."""
+    return "{" + ",".join(column) + "}"
+
+
+def _quoted(column: Sequence[str]) -> str:
+    """Write any texts as the text of an array."""
+    if not column:
+        return "{}"
+    body = '","'.join(column)
+    if "\\" in body or body.count('"') != 2 * (len(column) - 1):
+        body = '","'.join([_escaped(text) for text in column])
+    return f'{{"{body}"}}'
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _sparse(column: Sequence[str | None]) -> str | None:
+    """Write texts of which some may be missing as the text of an array."""
+    if all(text is None for text in column):
+        return None
+    return "{" + ",".join(["NULL" if x is None else f'"{_escaped(x)}"' for x in column]) + "}"
+
+
+_uuid_text: Callable[[UUID], str] = lru_cache(10_000)(str)
+"""The same negotiations come again and again, and Python is slow at writing UUIDs."""
 
 
 def _level_columns(levels: Sequence[Level]) -> Columns:
     ids, warehouses, total, reserved, blocked, version, _ = _columns(levels, 7)
     plain = map(_plain, (total, reserved, blocked, version))
-    return [_plain(ids), warehouses, *plain]
+    return [_plain(ids), _quoted(warehouses), *plain]
 
 
 def _header_columns(created: Sequence[Created]) -> Columns:
     rows = [
         (
             reservation.id,
-            reservation.negotiation_id,
+            _uuid_text(reservation.negotiation_id),
             reservation.type,
             reservation.status,
             reservation.priority,
@@ -112,7 +138,7 @@ def _header_columns(created: Sequence[Created]) -> Columns:
             answer.total_reserved,
             command.expires_in_h,
             reservation.key,
-            command.fingerprint,
+            rf"\x{command.fingerprint.hex()}",
             wire.items_json(answer.items),
             wire.errors_json(answer.errors) if answer.errors else None,
             command.requested_by,
@@ -122,7 +148,12 @@ def _header_columns(created: Sequence[Created]) -> Columns:
         for reservation, command, answer in created
     ]
     columns = _columns(rows, 15)
-    return [*map(_plain, columns[:8]), *columns[8:11], *map(_sparse, columns[11:])]
+    return [
+        *map(_words, columns[:5]),
+        *map(_plain, columns[5:8]),
+        *map(_quoted, columns[8:11]),
+        *map(_sparse, columns[11:]),
+    ]
 
 
 def _line_columns(created: Sequence[Created]) -> Columns:
@@ -139,7 +170,7 @@ def _line_columns(created: Sequence[Created]) -> Columns:
         for line in reservation.lines
     ]
     columns = _columns(rows, 6)
-    return [*map(_plain, columns[:5]), columns[5]]
+    return [_words(columns[0]), *map(_plain, columns[1:5]), _quoted(columns[5])]
 
 
 def _movement_columns(movements: Sequence[Movement]) -> Columns:
@@ -155,13 +186,14 @@ def _movement_columns(movements: Sequence[Movement]) -> Columns:
         notes,
         by,
     ) = _columns(movements, 14)
+    negotiations = [None if id_ is None else _uuid_text(id_) for id_ in negotiation_ids]
     return [
         _plain(product_ids),
-        _plain(types),
+        _words(types),
         *map(_plain, figures),
-        skus,
-        warehouses,
-        *map(_sparse, (reference_types, reference_ids, negotiation_ids, notes, by)),
+        _quoted(skus),
+        _quoted(warehouses),
+        *map(_sparse, (reference_types, reference_ids, negotiations, notes, by)),
     ]
 
 
