@@ -23,14 +23,16 @@ class Reserve(Protocol):
 
 
 def make_callers(town: Town, reserve: Reserve, *, seed: int = 1) -> list[Ask]:
-    """One closed loop's worth of callers. Each key is of a negotiation and counts up."""
+    """One closed loop's worth of callers. Keys are of a negotiation and a seed, and count up."""
     wanted = requests(town.plan, seed=seed)
-    return [_caller(seats, wanted, reserve) for seats in town.seats]
+    return [_caller(seats, wanted, reserve, f"{seed}:") for seats in town.seats]
 
 
-def _caller(seats: tuple[Seat, ...], wanted: Iterator[tuple[Item, ...]], reserve: Reserve) -> Ask:
+def _caller(
+    seats: tuple[Seat, ...], wanted: Iterator[tuple[Item, ...]], reserve: Reserve, mark: str
+) -> Ask:
     numbers = count(1)
-    places = cycle([(s.tenant_id, s.negotiation_id, f"{s.negotiation_id}:") for s in seats])
+    places = cycle([(s.tenant_id, s.negotiation_id, f"{s.negotiation_id}:{mark}") for s in seats])
 
     async def ask() -> str:
         tenant_id, negotiation_id, prefix = next(places)

@@ -20,6 +20,7 @@ from cerniq_stock.domain.model import ZERO, Level, Line, Product, Reservation, T
 from cerniq_stock.domain.outcomes import Answer, ReserveResult
 from cerniq_stock.domain.reserve import partial_warnings
 from cerniq_stock.domain.work import State
+from cerniq_stock.store.arrays import quoted, words
 from cerniq_stock.store.queries import SQL
 
 PREPARE = (
@@ -86,7 +87,7 @@ async def begin(
             SQL["lock_negotiations_to_change"], tenant_id, sorted(named.negotiations)
         )
     elif named.negotiations:
-        ids = ",".join(map(str, named.negotiations))
+        ids = ",".join([id_.hex for id_ in named.negotiations])
         await connection.execute(f"{start} EXECUTE share_negotiations ('{tenant_id}', '{{{ids}}}')")
     else:
         await connection.execute(start)
@@ -119,7 +120,10 @@ async def load(
         holds = {row["id"]: row["products"] for row in rows}
     levels = await _lock_levels(connection, tenant_id, named.skus, holds)
     around = await connection.fetch(
-        SQL["look_around"], tenant_id, list(named.negotiations), named.reserve_keys
+        SQL["look_around"],
+        tenant_id,
+        words([id_.hex for id_ in named.negotiations]),
+        quoted(named.reserve_keys),
     )
     if not around:
         now: datetime = await connection.fetchval("SELECT statement_timestamp()")
@@ -144,7 +148,7 @@ async def _lock_levels(
 ) -> list[asyncpg.Record]:
     """One statement takes every level lock of the batch."""
     if not holds:
-        return await connection.fetch(SQL["lock_levels"], tenant_id, list(skus))
+        return await connection.fetch(SQL["lock_levels"], tenant_id, quoted(list(skus)))
     products = {product_id for of in holds.values() for product_id in of}
     if skus:
         rows = await connection.fetch(SQL["products_of_skus"], tenant_id, list(skus))

@@ -11,7 +11,7 @@ SELECT
     s.warehouse, s.total, s.reserved, s.blocked, s.version
 FROM (
     SELECT k.*
-    FROM unnest($2::text[]) AS q (sku)
+    FROM unnest($2::text::text[]) AS q (sku)
     CROSS JOIN LATERAL (
         SELECT * FROM products AS m WHERE m.tenant_id = $1 AND m.sku = q.sku LIMIT 1
     ) AS k
@@ -68,13 +68,13 @@ SELECT
 FROM tenants AS t
 CROSS JOIN (
     SELECT array_agg(q.id) AS ids, array_agg(m.state::text) AS states
-    FROM unnest($2::uuid[]) AS q (id)
+    FROM unnest($2::text::uuid[]) AS q (id)
     CROSS JOIN LATERAL (
         SELECT state FROM negotiations AS m WHERE m.tenant_id = $1 AND m.id = q.id LIMIT 1
     ) AS m
 ) AS n
 LEFT JOIN (
-    unnest($3::text[]) AS q (key)
+    unnest($3::text::text[]) AS q (key)
     CROSS JOIN LATERAL (
         SELECT * FROM stock_reservations AS r
         WHERE r.tenant_id = $1 AND r.reservation_key = q.key

@@ -11,6 +11,7 @@ import asyncpg
 from cerniq_stock import wire
 from cerniq_stock.domain.model import Level, Movement, Reservation
 from cerniq_stock.domain.work import Changes, Created, State
+from cerniq_stock.store.arrays import plain, quoted, sparse, words
 from cerniq_stock.store.ids import id_block
 from cerniq_stock.store.queries import SQL
 
@@ -75,45 +76,10 @@ async def _write_holds(
         *_level_columns(old),
         *_header_columns(created),
         *_line_columns(created),
-        _words(movement_ids),
+        words(movement_ids),
         *_movement_columns(changes.movements),
     )
     assert updated == len(old), (updated, len(old))
-
-
-# How columns travel. asyncpg looks at every element of an array several times; as the text of
-# an array, a column is written in one go. Columns that are all NULL are left out: unnest fills up.
-
-
-def _plain(column: Sequence[Any]) -> str:
-    """Write ids, numbers and words, which need no quotes, as the text of an array."""
-    return "{" + ",".join(map(str, column)) + "}"
-
-
-def _words(column: Sequence[str]) -> str:
-    """Do the same with texts."""
-    return "{" + ",".join(column) + "}"
-
-
-def _quoted(column: Sequence[str]) -> str:
-    """Write any texts as the text of an array."""
-    if not column:
-        return "{}"
-    body = '","'.join(column)
-    if "\\" in body or body.count('"') != 2 * (len(column) - 1):
-        body = '","'.join([_escaped(text) for text in column])
-    return f'{{"{body}"}}'
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
-
-
-def _sparse(column: Sequence[str | None]) -> str | None:
-    """Write texts of which some may be missing as the text of an array."""
-    if all(text is None for text in column):
-        return None
-    return "{" + ",".join(["NULL" if x is None else f'"{_escaped(x)}"' for x in column]) + "}"
 
 
 _uuid_text: Callable[[UUID], str] = lru_cache(10_000)(str)
@@ -122,8 +88,7 @@ _uuid_text: Callable[[UUID], str] = lru_cache(10_000)(str)
 
 def _level_columns(levels: Sequence[Level]) -> Columns:
     ids, warehouses, total, reserved, blocked, version, _ = _columns(levels, 7)
-    plain = map(_plain, (total, reserved, blocked, version))
-    return [_plain(ids), _quoted(warehouses), *plain]
+    return [plain(ids), quoted(warehouses), *map(plain, (total, reserved, blocked, version))]
 
 
 def _header_columns(created: Sequence[Created]) -> Columns:
@@ -149,10 +114,10 @@ def _header_columns(created: Sequence[Created]) -> Columns:
     ]
     columns = _columns(rows, 15)
     return [
-        *map(_words, columns[:5]),
-        *map(_plain, columns[5:8]),
-        *map(_quoted, columns[8:11]),
-        *map(_sparse, columns[11:]),
+        *map(words, columns[:5]),
+        *map(plain, columns[5:8]),
+        *map(quoted, columns[8:11]),
+        *map(sparse, columns[11:]),
     ]
 
 
@@ -170,7 +135,7 @@ def _line_columns(created: Sequence[Created]) -> Columns:
         for line in reservation.lines
     ]
     columns = _columns(rows, 6)
-    return [_words(columns[0]), *map(_plain, columns[1:5]), _quoted(columns[5])]
+    return [words(columns[0]), *map(plain, columns[1:5]), quoted(columns[5])]
 
 
 def _movement_columns(movements: Sequence[Movement]) -> Columns:
@@ -188,12 +153,12 @@ def _movement_columns(movements: Sequence[Movement]) -> Columns:
     ) = _columns(movements, 14)
     negotiations = [None if id_ is None else _uuid_text(id_) for id_ in negotiation_ids]
     return [
-        _plain(product_ids),
-        _words(types),
-        *map(_plain, figures),
-        _quoted(skus),
-        _quoted(warehouses),
-        *map(_sparse, (reference_types, reference_ids, negotiations, notes, by)),
+        plain(product_ids),
+        words(types),
+        *map(plain, figures),
+        quoted(skus),
+        quoted(warehouses),
+        *map(sparse, (reference_types, reference_ids, negotiations, notes, by)),
     ]
 
 
