@@ -27,6 +27,7 @@ from tests.domain import strategies
 from tests.domain.strategies import Numbering
 from tests.helpers import put, read_back, shift_expiry
 from tests.model.model import Model
+from tests.model.scenes import Scene, opening
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ class Seen:
         self.tenant_id = state.tenant.id
         self.commands = commands
         self.now = now
+        self.brought = set(state.reservations)
 
 
 class Bench:
@@ -159,7 +161,7 @@ class Machine(RuleBasedStateMachine):
         expected: list[list[Any]] = [[], []]
         for seen in self.bench.take_seen():
             of = [self._id(0), self._id(1)].index(seen.tenant_id)
-            expected[of] += self.models[of].decide(seen.commands, seen.now)
+            expected[of] += self.models[of].decide(seen.commands, seen.now, seen.brought)
         assert answers == expected
         self._compare(0)
         self._compare(1)
@@ -185,6 +187,20 @@ class Machine(RuleBasedStateMachine):
             self._compare(n)
         assert before <= [len(model.movements) for model in self.models]
 
+    def play(self, scene: Scene) -> None:
+        """Go through a scene instead of random steps, in the first shop."""
+        self.open_shops(shop=opening(), held=[])
+        for step in scene:
+            match step:
+                case int():
+                    self.pass_time(hours=step)
+                case "sweep":
+                    self.sweep(of=0, everywhere=False)
+                case list():
+                    self._decide(0, step)
+                case _:
+                    self._decide(0, [step])
+
     # -- both sides -------------------------------------------------------------------------
 
     def _id(self, of: int) -> UUID:
@@ -195,11 +211,13 @@ class Machine(RuleBasedStateMachine):
 
     def _transact(self, of: int, drawn: Sequence[Any]) -> None:
         commands = self._numbered(of, drawn)
-        if not commands:
-            return
+        if commands:
+            self._decide(of, commands)
+
+    def _decide(self, of: int, commands: Sequence[Command]) -> None:
         answers = self.bench.run(Transaction(self._id(of), commands).run(self.bench.app))
         (seen,) = self.bench.take_seen()
-        assert answers == self.models[of].decide(commands, seen.now)
+        assert answers == self.models[of].decide(commands, seen.now, seen.brought)
         self._compare(of)
 
     def _compare(self, of: int) -> None:

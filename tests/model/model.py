@@ -1,15 +1,14 @@
 """The reference: one tenant in memory, moved on by the pure core and nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
-from cerniq_stock.domain.batch import decide_many, wanted_from_holders
-from cerniq_stock.domain.commands import Command, Extend, Release, Reserve, SetNegotiation
-from cerniq_stock.domain.model import PRIORITY_RANK, ZERO, Line, Reservation
+from cerniq_stock.domain.batch import decide_many
+from cerniq_stock.domain.commands import Command
+from cerniq_stock.domain.model import ZERO
+from cerniq_stock.domain.outcomes import LineStatus, Refusal, ReserveResult
 from cerniq_stock.domain.work import Changes, State, Work
 from tests.helpers import Stored, fold, is_due, stored_answer, with_due
 
@@ -22,10 +21,14 @@ class Model:
         self.movements = list(stored.movements)
         self.notifications = list(stored.notifications)
 
-    def decide(self, commands: Sequence[Command], now: datetime) -> tuple[Any, ...]:
+    def decide(
+        self, commands: Sequence[Command], now: datetime, brought: Collection[str]
+    ) -> tuple[Any, ...]:
+        """Decide a batch of the engine's, which loaded the reservations `brought` for it."""
         state = with_due(self.state, now)
-        answers, changes = decide_many(_in_view(state, commands, now), commands, now)
+        answers, changes = decide_many(_in_view(state, commands, now, brought), commands, now)
         self._take_over(changes)
+        _check_enough_expired(self.state, answers, changes, now)
         return answers
 
     def pass_time(self, by: timedelta) -> None:
@@ -63,65 +66,39 @@ class Model:
         self.notifications += changes.notifications
 
 
-def _in_view(state: State, commands: Sequence[Command], now: datetime) -> State:
-    """The state as far as a batch may see it: all SOFT holders, but of the expired no more than
-    are needed. Which of those are written down now and which by a sweep later is the only thing
-    that may depend on what was loaded.
+def _in_view(
+    state: State, commands: Sequence[Command], now: datetime, brought: Collection[str]
+) -> State:
+    """The state without the expired reservations that the engine did not bring.
+
+    Which of the expired are written down now, and which by a sweep later, is the only thing that
+    may depend on what was loaded, so it is the engine's choice. What a command names must be there,
+    and so must everything live, whether or not the engine brought it.
     """
-    seen = {id_ for id_, of in state.reservations.items() if of.type == "SOFT" and of.live(now)}
-    seen |= _named(state, commands)
-    due = any(is_due(of, now) for of in state.reservations.values())
-    for product_id, amount in wanted_from_holders(state, commands, due=due).items():
-        seen |= _expired_that_give(state, product_id, amount, now)
-    reservations = {id_: of for id_, of in state.reservations.items() if id_ in seen}
+    named = {getattr(of, name, None) for of in commands for name in ("reservation_id", "replaces")}
+    reservations = {
+        id_: of
+        for id_, of in state.reservations.items()
+        if not is_due(of, now) or id_ in named or id_ in brought
+    }
     return replace(state, reservations=reservations)
 
 
-def _named(state: State, commands: Sequence[Command]) -> set[str]:
-    named: set[str] = set()
-    negotiations: set[UUID] = set()
-    for command in commands:
-        match command:
-            case Reserve():
-                named.add(command.replaces or "")
-            case Extend():
-                named.add(command.reservation_id)
-            case Release() | SetNegotiation():
-                named.add(getattr(command, "reservation_id", None) or "")
-                if command.negotiation_id is not None:
-                    negotiations.add(command.negotiation_id)
-    of_negotiations = {
-        id_
-        for id_, of in state.reservations.items()
-        if of.status == "ACTIVE" and of.negotiation_id in negotiations
-    }
-    return named | of_negotiations
+def _check_enough_expired(
+    state: State, answers: Sequence[Any], changes: Changes, now: datetime
+) -> None:
+    """The engine may choose among the expired, but not leave one where its goods were needed."""
+    for answer in answers:
+        if isinstance(answer, ReserveResult):
+            out = {of.sku for of in answer.errors if of.code is Refusal.INSUFFICIENT_STOCK}
+            for item in answer.items:
+                unavailable = item.status is LineStatus.UNAVAILABLE and item.sku in out
+                if unavailable or item.status is LineStatus.PARTIAL:
+                    assert item.available_after == 0, f"less than was available: {item}"
+    displaced = {m.product_id for m in changes.movements if (m.notes or "").startswith(DISPLACED)}
+    for product_id in displaced:
+        left = [level for level in with_due(state, now).levels[product_id] if level.due]
+        assert not left, f"somebody gave way although there were expired goods: {left}"
 
 
-def _expired_that_give(state: State, product_id: UUID, wanted: Decimal, now: datetime) -> set[str]:
-    """Expired holders of a product up to the quantity: NORMAL first, then the latest first."""
-
-    def rank(of: tuple[Reservation, Line]) -> Any:
-        reservation, line = of
-        age = now - reservation.created_at
-        return PRIORITY_RANK[reservation.priority], age, _down(reservation.id), line[:1]
-
-    held = [
-        (reservation, line)
-        for reservation in state.reservations.values()
-        if is_due(reservation, now)
-        for line in reservation.lines
-        if line.held and line.product_id == product_id
-    ]
-    taken: set[str] = set()
-    for reservation, line in sorted(held, key=rank):
-        if wanted <= 0:
-            break
-        taken.add(reservation.id)
-        wanted -= line.held
-    return taken
-
-
-def _down(text: str) -> tuple[int, ...]:
-    """A key by which texts sort backwards."""
-    return tuple(-ord(letter) for letter in text)
+DISPLACED = "displaced by "

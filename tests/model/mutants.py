@@ -121,11 +121,17 @@ DOMAIN: dict[str, Callable[[], AbstractContextManager[None]]] = {
 STORE = {
     "earliest_gives_way": ("holders_to_give_way", "r.created_at DESC, r.id DESC", "r.created_at"),
     "priority_not_loaded": ("holders_to_give_way", "'HIGH' THEN 1 ELSE 2", "'HIGH' THEN 0 ELSE 0"),
+    "soft_before_expired": (
+        "holders_to_give_way",
+        "(l.expires_at <= $4) DESC",
+        "l.expires_at DESC",
+    ),
+    "expired_hard_stays": ("holders_to_give_way", "l.expires_at <= $4 OR r.type", "r.type"),
     "nothing_is_due": ("due_of_products", "held > 0", "held < 0"),
     "released_is_forgotten": ("write_changed_lines", "released = x.released", "released = 0"),
     "lines_are_not_extended": ("write_changed_lines", ", expires_at = x.expires_at", ""),
-    "negotiation_keeps": ("products_of_holds", "negotiation_id = ANY ($3::uuid[])", "$3 IS NULL"),
-    "no_key_is_remembered": ("told_answers", "key = ANY", "key <> ALL"),
+    "negotiation_keeps": ("products_of_holds", "m.negotiation_id = q.negotiation_id", "false"),
+    "no_key_is_remembered": ("told_answers", "m.key = q.key", "false"),
     "sweep_forgets_lines": ("expire_due", "SET released = l.released + d.held", "SET released = 0"),
 }
 """Name: statement, what stands there, what the mutant puts in its place."""

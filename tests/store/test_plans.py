@@ -52,7 +52,13 @@ EXPECTED = {
     "lock_levels": {"products_tenant_id_sku_key", LEVELS},
     "lock_levels_of_products": {"products_pkey", LEVELS},
     "products_of_skus": {"products_tenant_id_sku_key"},
-    "look_around": {"tenants_pkey", "stock_reservations_due", NEGOTIATIONS, "uq_reservation_key"},
+    "look_around": {
+        "tenants_pkey",
+        "stock_reservations_due",
+        LEVELS,
+        NEGOTIATIONS,
+        "uq_reservation_key",
+    },
     "told_answers": {"stock_commands_pkey"},
     "products_of_holds": {"stock_reservations_negotiation", LINES},
     "lock_reservations": {RESERVATIONS},
@@ -66,7 +72,8 @@ EXPECTED = {
     "write_negotiations": {NEGOTIATIONS},
     "lock_negotiations_to_change": {NEGOTIATIONS},
     "share_negotiations": {NEGOTIATIONS},
-    "insert_negotiations": set(),
+    "insert_negotiations": {"tenants_pkey"},
+    "drop_negotiations": {NEGOTIATIONS},
     "write_answers": set(),
     "write_notifications": set(),
     "was_written": {RESERVATIONS, f"stock_movements_{MONTH}_pkey", "stock_commands_pkey"},
@@ -217,6 +224,7 @@ async def run_everything(connection: asyncpg.Connection) -> None:
         [release("x1"), extend("x2", 1), adjust("S6", -1, 0), adjust("S11", -60, 0)],
         [consume("x3", key="k2"), release("n1")],
         [negotiation("n1", "DEAD")],
+        [negotiation("n2", "PROPOSAL", key="k1")],
     ):
         lost = Transaction(tenant, batch)
         await lost.run(connection)

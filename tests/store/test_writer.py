@@ -418,7 +418,6 @@ def _killed_now(*_: Any) -> None:
     raise KilledError
 
 
-@pytest.mark.xfail(strict=True, reason="a cancelled worker is not replaced")
 async def test_a_cancelled_worker_is_started_again(database, tenant):
     async with Writer(database, Limits(connections=1)) as writer:
         await writer.submit(tenant.id, receive("A=1"))
@@ -429,7 +428,6 @@ async def test_a_cancelled_worker_is_started_again(database, tenant):
             await writer.submit(tenant.id, receive("A=1"))
 
 
-@pytest.mark.xfail(strict=True, reason="it says that there was no effect, which is not known")
 async def test_a_worker_cancelled_while_committing_promises_nothing(
     database, tenant, superuser, monkeypatch
 ):
@@ -455,7 +453,6 @@ async def test_closing_answers_what_waits(database, tenant, superuser):
         await writer.submit(tenant.id, receive("A=1"))
 
 
-@pytest.mark.xfail(strict=True, reason="only the first batch of each lane is told")
 async def test_closing_without_workers_tells_everybody():
     writer = Writer(NOWHERE, Limits(connections=0, batch=2))
     async with writer:

@@ -4,16 +4,16 @@ asyncpg looks at every element of an array several times; as text, a column is w
 Columns that are all NULL are left out: unnest fills them up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
-def plain(column: Sequence[Any]) -> str:
+def plain(column: Iterable[Any]) -> str:
     """Write ids, numbers and words, which need no quotes, as the text of an array."""
     return "{" + ",".join(map(str, column)) + "}"
 
 
-def words(column: Sequence[str]) -> str:
+def words(column: Iterable[str]) -> str:
     """Do the same with texts."""
     return "{" + ",".join(column) + "}"
 

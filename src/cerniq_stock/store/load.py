@@ -20,7 +20,7 @@ from cerniq_stock.domain.model import ZERO, Level, Line, Product, Reservation, T
 from cerniq_stock.domain.outcomes import Answer, ReserveResult
 from cerniq_stock.domain.reserve import partial_warnings
 from cerniq_stock.domain.work import State
-from cerniq_stock.store.arrays import quoted, words
+from cerniq_stock.store.arrays import plain, quoted, words
 from cerniq_stock.store.queries import SQL
 
 PREPARE = (
@@ -118,13 +118,7 @@ async def load(
             list(named.ending_negotiations),
         )
         holds = {row["id"]: row["products"] for row in rows}
-    levels = await _lock_levels(connection, tenant_id, named.skus, holds)
-    around = await connection.fetch(
-        SQL["look_around"],
-        tenant_id,
-        words([id_.hex for id_ in named.negotiations]),
-        quoted(named.reserve_keys),
-    )
+    levels, around = await _lock_and_look(connection, tenant_id, named, holds)
     if not around:
         now: datetime = await connection.fetchval("SELECT statement_timestamp()")
         return Loaded(None, now)
@@ -137,10 +131,27 @@ async def load(
     wanted = wanted_from_holders(state, commands, due=due)
     holders = set(holds) | named.reservations
     if wanted:
-        holders |= await _holders(connection, tenant_id, wanted, now)
+        holders |= await _holders(connection, tenant_id, wanted, now, holders)
     if holders:
         state = replace(state, reservations=await _reservations(connection, tenant_id, holders))
     return Loaded(state, now)
+
+
+async def _lock_and_look(
+    connection: asyncpg.Connection, tenant_id: UUID, named: Named, holds: dict[str, list[UUID]]
+) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
+    """Lock the levels, then look around, until no level was made while we waited for the locks."""
+    while True:
+        levels = await _lock_levels(connection, tenant_id, named.skus, holds)
+        around = await connection.fetch(
+            SQL["look_around"],
+            tenant_id,
+            words([id_.hex for id_ in named.negotiations]),
+            quoted(named.reserve_keys),
+            plain({level["id"] for level in levels}),
+        )
+        if not around or around[0]["levels"] in (None, len(levels)):
+            return levels, around
 
 
 async def _lock_levels(
@@ -246,10 +257,15 @@ async def _with_answers(connection: asyncpg.Connection, state: State, keys: Sequ
 
 
 async def _holders(
-    connection: asyncpg.Connection, tenant_id: UUID, wanted: dict[UUID, Decimal], now: datetime
+    connection: asyncpg.Connection,
+    tenant_id: UUID,
+    wanted: dict[UUID, Decimal],
+    now: datetime,
+    loaded: set[str],
 ) -> set[str]:
+    amounts = list(wanted.values())
     rows = await connection.fetch(
-        SQL["holders_to_give_way"], tenant_id, list(wanted), list(wanted.values()), now
+        SQL["holders_to_give_way"], tenant_id, list(wanted), amounts, now, list(loaded)
     )
     return {row["reservation_id"] for row in rows}
 

@@ -52,8 +52,8 @@ CROSS JOIN LATERAL (
 ) AS p;
 
 -- name: look_around
--- The clock after the locks; the tenant's rules; whether anything is due; states of negotiations;
--- reservations made under the batch's keys. A statement of its own, so that its snapshot sees
+-- The clock after the locks; the tenant's rules; whether anything is due; how many levels the locked
+-- products have by now; states of negotiations; reservations made under the batch's keys. A statement of its own, so that its snapshot sees
 -- what the holders of the locks before us committed.
 SELECT
     statement_timestamp() AS now,
@@ -63,6 +63,15 @@ SELECT
         WHERE d.tenant_id = $1 AND d.status = 'ACTIVE'
         ORDER BY d.expires_at LIMIT 1
     ) <= statement_timestamp(), false) AS due,
+    CASE WHEN cardinality(t.warehouses) > 1 THEN (
+        SELECT count(*)
+        FROM unnest($4::text::uuid[]) AS q (id)
+        CROSS JOIN LATERAL (
+            SELECT FROM stock_levels AS l
+            WHERE l.tenant_id = $1 AND l.product_id = q.id
+            OFFSET 0
+        ) AS l
+    ) END AS levels,
     n.ids, n.states,
     k.id, k.reservation_key, k.fingerprint, k.items_json, k.errors_json, k.first_expires_at
 FROM tenants AS t
@@ -150,7 +159,8 @@ GROUP BY q.product_id, l.warehouse;
 
 -- name: holders_to_give_way
 -- Who may have to give way for so much of each product: expired first, then SOFT by priority,
--- then the latest; no more of them than it takes.
+-- then the latest; no more of them than it takes. Those that are loaded anyway (`$5`) do not count:
+-- the batch may sell what they hold before anybody has to give way.
 SELECT DISTINCT reservation_id
 FROM (
     SELECT
@@ -167,6 +177,7 @@ FROM (
     CROSS JOIN LATERAL (
         SELECT * FROM stock_reservation_lines AS m
         WHERE m.tenant_id = $1 AND m.product_id = w.product_id AND m.held > 0
+            AND m.reservation_id <> ALL ($5::text[])
         OFFSET 0
     ) AS l
     CROSS JOIN LATERAL (
@@ -295,8 +306,15 @@ SELECT id FROM negotiations WHERE tenant_id = $1 AND id = ANY ($2::uuid[]) ORDER
 
 -- name: insert_negotiations
 INSERT INTO negotiations (tenant_id, id, state)
-SELECT $1, x.id, $3::text FROM unnest($2::uuid[]) AS x (id) ORDER BY x.id
+SELECT t.id, x.id, $3::text
+FROM tenants AS t CROSS JOIN unnest($2::uuid[]) AS x (id)
+WHERE t.id = $1
+ORDER BY x.id
 ON CONFLICT DO NOTHING;
+
+-- name: drop_negotiations
+-- Take out those that the batch's decision left without a state.
+DELETE FROM negotiations WHERE tenant_id = $1 AND id = ANY ($2::uuid[]) AND state = $3;
 
 -- name: write_answers
 INSERT INTO stock_commands (tenant_id, created_at, key, fingerprint, answer_type, answer_json)
@@ -313,8 +331,11 @@ FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text
     AS x;
 
 -- name: was_written
--- Whether a transaction whose commit was lost on the wire took effect: it wrote this row.
+-- Whether a transaction whose commit was lost on the wire took effect: it wrote this row, at this
+-- time where another may have used the same key.
 SELECT
     EXISTS (SELECT FROM stock_reservations WHERE tenant_id = $1 AND id = $2)
     OR EXISTS (SELECT FROM stock_movements WHERE tenant_id = $1 AND id = $2)
-    OR EXISTS (SELECT FROM stock_commands WHERE tenant_id = $1 AND key = $2);
+    OR EXISTS (
+        SELECT FROM stock_commands WHERE tenant_id = $1 AND key = $2 AND created_at = $3
+    );

@@ -16,9 +16,9 @@ from cerniq_stock.domain.outcomes import (
     ReservationError,
     ReserveResult,
 )
-from cerniq_stock.store.load import begin, load
+from cerniq_stock.store.load import NEW_STATE, begin, load
 from cerniq_stock.store.queries import SQL
-from cerniq_stock.store.write import write
+from cerniq_stock.store.write import Proof, write
 
 Result = ReserveResult | Answer
 
@@ -26,15 +26,15 @@ Result = ReserveResult | Answer
 class Transaction:
     """A batch on its way through the database.
 
-    `answers` and `proof` (the id of a row that only this batch wrote) are there from the moment
-    of COMMIT on: should its outcome be lost on the wire, the row tells whether it took effect.
+    `answers` and `proof` are there from the moment of COMMIT on: should its outcome be lost on the
+    wire, a row that only this batch wrote tells whether it took effect.
     """
 
     def __init__(self, tenant_id: UUID, commands: Sequence[Command]) -> None:
         self.tenant_id = tenant_id
         self.commands = commands
         self.answers: tuple[Result, ...] = ()
-        self.proof: str | None = None
+        self.proof: Proof | None = None
 
     async def run(self, connection: asyncpg.Connection) -> tuple[Result, ...]:
         """Decide and commit; return the answers in the order of the commands.
@@ -54,7 +54,7 @@ class Transaction:
         state, now = await load(connection, self.tenant_id, self.commands, named)
         # after the locks: by now the lost transaction has ended, one way or the other
         if self.proof is not None and await connection.fetchval(
-            SQL["was_written"], self.tenant_id, self.proof
+            SQL["was_written"], self.tenant_id, *self.proof
         ):
             await connection.execute("ROLLBACK")
             return self.answers
@@ -64,6 +64,11 @@ class Transaction:
         else:
             self.answers, changes = decide_many(state, self.commands, now)
             self.proof = await write(connection, state, changes, now)
+            undecided = named.changing_negotiations.difference(dict(changes.negotiations))
+            if undecided:
+                await connection.execute(
+                    SQL["drop_negotiations"], self.tenant_id, list(undecided), NEW_STATE
+                )
         await connection.execute("COMMIT")
         return self.answers
 

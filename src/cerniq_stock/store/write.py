@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -18,14 +18,21 @@ from cerniq_stock.store.queries import SQL
 Columns = list[Any]
 
 
+class Proof(NamedTuple):
+    """A reservation's or movement's id, or a command's key with the time at which it was stored."""
+
+    id: str
+    now: datetime
+
+
 def _columns(rows: Sequence[Sequence[Any]], width: int) -> Columns:
     return list(zip(*rows, strict=True)) if rows else [()] * width
 
 
 async def write(
     connection: asyncpg.Connection, state: State, changes: Changes, now: datetime
-) -> str | None:
-    """Write the changes. Returns the id of a row that only this batch wrote, if it wrote any."""
+) -> Proof | None:
+    """Write the changes. Returns how to find a row that only this batch wrote, if it wrote any."""
     tenant_id = state.tenant.id
     movement_ids = id_block(now, len(changes.movements))
     if changes.movements or changes.created:
@@ -48,10 +55,10 @@ async def write(
             SQL["write_notifications"], tenant_id, now, ids, *_columns(changes.notifications, 6)
         )
     if changes.created:
-        return changes.created[0].reservation.id
+        return Proof(changes.created[0].reservation.id, now)
     if movement_ids:
-        return movement_ids[0]
-    return changes.answers[0][0] if changes.answers else None
+        return Proof(movement_ids[0], now)
+    return Proof(changes.answers[0][0], now) if changes.answers else None
 
 
 async def _write_holds(

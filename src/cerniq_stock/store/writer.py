@@ -12,7 +12,7 @@ its own turn, not the others for theirs.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple, Self
 from uuid import UUID
 from zlib import crc32
@@ -118,7 +118,7 @@ class Writer:
         self._wake(len(self._free))
         await asyncio.gather(*self._workers, return_exceptions=True)
         for lane in self._lanes.values():
-            self._fail(lane.take(self._limits), UnavailableError("The engine was closed"))
+            self._fail(lane.waiting, UnavailableError("The engine was closed"))
 
     @property
     def waiting(self) -> int:
@@ -178,10 +178,11 @@ class Writer:
         task.add_done_callback(self._worker_ended)
 
     def _worker_ended(self, task: "asyncio.Task[None]") -> None:
-        """Supervise: a worker that dies of a bug is replaced; its callers were told already."""
+        """Supervise: a worker that dies is replaced; its callers were told already."""
         self._workers.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("writer died and is started again", exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or error is not None:
+            log.error("writer died and is started again", exc_info=error)
             if not self._closing:
                 self._start_worker()
 
@@ -248,7 +249,7 @@ class Writer:
                     entry.answer.set_result(answer)
 
     @staticmethod
-    def _fail(batch: Sequence[Waiting], error: Exception) -> None:
+    def _fail(batch: Iterable[Waiting], error: Exception) -> None:
         for entry in batch:
             if not entry.answer.done():
                 entry.answer.set_exception(error)
@@ -257,6 +258,8 @@ class Writer:
 def _as_failure(error: BaseException) -> Exception:
     if isinstance(error, UnavailableError):
         return error
+    if isinstance(error, asyncio.CancelledError):
+        return UnavailableError("The engine was stopped; the outcome is not known")
     if isinstance(error, BLOCKED):
         return UnavailableError("Another session holds the stock locked; nothing was done")
     return CommandFailedError(f"The command had no effect: {type(error).__name__}")
