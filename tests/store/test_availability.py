@@ -16,7 +16,7 @@ from cerniq_stock.domain.model import Level, Tenant
 from cerniq_stock.errors import InvalidInputError, OverloadedError, UnavailableError
 from cerniq_stock.store import availability
 from cerniq_stock.store.availability import AvailabilityReader, Limits, Link
-from cerniq_stock.store.database import connect
+from cerniq_stock.store.database import KEY_LOOKUPS, connect
 from cerniq_stock.store.queries import SQL
 from cerniq_stock.store.writer import Writer
 
@@ -312,7 +312,7 @@ async def test_closing_answers_what_was_asked(stock, database):
 
 
 async def test_a_plan_made_on_empty_tables_stands_on_the_keys(database):
-    connection = await connect(database, settings=availability.SETTINGS)
+    connection = await connect(database, settings=KEY_LOOKUPS)
     await connection.execute(f"PREPARE q (uuid, text[]) AS {SQL['availability']}")
     rows = await connection.fetch(f"EXPLAIN EXECUTE q ('{TENANT}', '{{A,B}}')")
     await connection.close()

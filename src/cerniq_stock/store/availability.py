@@ -24,7 +24,7 @@ from cerniq_stock.errors import (
     OverloadedError,
     UnavailableError,
 )
-from cerniq_stock.store.database import KEY_LOOKUPS, connect
+from cerniq_stock.store.database import KEY_LOOKUPS, connect, plan_again
 from cerniq_stock.store.queries import SQL
 from cerniq_stock.store.trouble import LOST
 from cerniq_stock.views import Availability
@@ -39,9 +39,6 @@ RETRY_AFTER_S = 0.25
 QUERY_S = 5.0
 CLOSED = "The engine is closed"
 DROPPED = "The question was dropped"
-
-SETTINGS = {**KEY_LOOKUPS, "enable_sort": "off"}
-"""See the statement: what it orders by stands in the order of its key."""
 
 SHARE = 32
 """So many questions are worth a query of their own when another connection is free."""
@@ -307,8 +304,7 @@ class Link:
     async def _fetch(self, tenant_id: UUID, skus: list[str]) -> asyncpg.Record:
         connection = await self._connected_as(tenant_id)
         self._queries += 1
-        if self._queries.bit_count() == 1:
-            # tables grow with the queries: plan again at 1, 2, 4, 8, … of them, see `writer.Link`
+        if plan_again(self._queries):
             await connection.execute("DISCARD PLANS", timeout=QUERY_S)
         levels = await connection.fetchrow(SQL["availability"], tenant_id, skus, timeout=QUERY_S)
         assert levels is not None
@@ -317,7 +313,7 @@ class Link:
     async def _connected_as(self, tenant_id: UUID) -> asyncpg.Connection:
         connection = self._connection
         if connection is None or connection.is_closed():
-            connection = self._connection = await connect(self._dsn, settings=SETTINGS)
+            connection = self._connection = await connect(self._dsn, settings=KEY_LOOKUPS)
             self._tenant_id = None
             self._queries = 0
         if self._tenant_id != tenant_id:

@@ -41,6 +41,19 @@ KEY_LOOKUPS = {
 """For connections whose every statement looks rows up by key."""
 
 
+def plan_again(uses: int) -> bool:
+    """Whether a connection should DISCARD PLANS before its n-th use.
+
+    A plan made while a table was empty may stand on the wrong index, and tables grow with their
+    use: so at 1, 2, 4, … 64. After that the sizes are known, and autovacuum's ANALYZE has the
+    plans made again.
+    """
+    return uses <= PLANNED_AGAIN and uses.bit_count() == 1
+
+
+PLANNED_AGAIN = 64
+
+
 async def connect(
     dsn: str, role: Role = "cerniq_app", settings: Mapping[str, str] | None = None
 ) -> asyncpg.Connection:

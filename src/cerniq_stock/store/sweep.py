@@ -17,7 +17,7 @@ from uuid import UUID
 
 import asyncpg
 
-from cerniq_stock.store.database import KEY_LOOKUPS, connect
+from cerniq_stock.store.database import KEY_LOOKUPS, connect, plan_again
 from cerniq_stock.store.ids import id_block
 from cerniq_stock.store.queries import SQL
 from cerniq_stock.store.trouble import ATTEMPTS, LOST, TRANSIENT
@@ -163,8 +163,7 @@ class _Sweep:
     async def look(self) -> list[UUID]:
         """List the tenants with anything due."""
         self._looks += 1
-        if self._looks.bit_count() == 1:
-            # Plans made while tables were empty may stand on the wrong index; as in the writer.
+        if plan_again(self._looks):
             await self._app.execute("DISCARD PLANS")
             await self._operator.execute("DISCARD PLANS")
         return await due_tenants(self._operator)

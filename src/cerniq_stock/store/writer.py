@@ -21,7 +21,7 @@ import asyncpg
 
 from cerniq_stock.domain.commands import Command, Extend, Release, Reserve, SetNegotiation
 from cerniq_stock.errors import CommandFailedError, OverloadedError, UnavailableError
-from cerniq_stock.store.database import KEY_LOOKUPS, connect
+from cerniq_stock.store.database import KEY_LOOKUPS, connect, plan_again
 from cerniq_stock.store.load import PREPARE
 from cerniq_stock.store.transaction import Result, Transaction
 from cerniq_stock.store.trouble import ATTEMPTS, BLOCKED, LOST, TRANSIENT
@@ -302,9 +302,7 @@ class Link:
             self._connection = connection
             self._batches = 0
         self._batches += 1
-        if self._batches.bit_count() == 1:
-            # A plan made while a table was empty may stand on the wrong index. Tables grow with
-            # the batches, so planning again at 1, 2, 4, 8, … of them keeps up at no cost.
+        if plan_again(self._batches):
             await self._connection.execute("DISCARD PLANS")
         return self._connection
 
