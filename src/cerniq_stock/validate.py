@@ -24,12 +24,23 @@ MAX_SKU = 50
 MAX_KEY = 100
 MAX_NOTES = 500
 MAX_NAME = 100
+SHOWN = 80
+"""Characters of a wrong value that its error repeats."""
 
 _THOUSANDTH = Decimal("0.001")
 _STATE = re.compile(r"[A-Z][A-Z_]{0,29}")
 
 
 E = TypeVar("E", bound=StrEnum)
+
+
+def _shown(value: object) -> str:
+    """Quote what came in, as far as it can be written and read."""
+    try:
+        told = repr(value)
+    except ValueError:
+        return f"{type(value).__name__} of too many digits"
+    return told if len(told) <= SHOWN else told[: SHOWN - 1] + "…"
 
 
 def text(field: str, value: object, *, most: int) -> str:
@@ -57,7 +68,7 @@ def uuid(field: str, value: UUID | str) -> UUID:
     try:
         return UUID(value)
     except (ValueError, TypeError, AttributeError):
-        raise InvalidInputError(field, f"{field} is not a UUID: {value!r}") from None
+        raise InvalidInputError(field, f"{field} is not a UUID: {_shown(value)}") from None
 
 
 def number(field: str, value: object, *, most: Decimal = MAX_STOCK) -> Decimal:
@@ -66,17 +77,19 @@ def number(field: str, value: object, *, most: Decimal = MAX_STOCK) -> Decimal:
     Binary fractions are refused: they are not what their digits say.
     """
     if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
-        raise InvalidInputError(field, f"{field} must be an exact number, not {value!r}")
+        raise InvalidInputError(field, f"{field} must be an exact number, not {_shown(value)}")
     try:
         quantity = Decimal(value)
         exact = quantity.quantize(_THOUSANDTH)
     except InvalidOperation:
-        raise InvalidInputError(field, f"{field} is not a usable number: {value!r}") from None
-    if not quantity.is_finite() or exact != quantity:
+        raise InvalidInputError(field, f"{field} is not a usable number: {_shown(value)}") from None
+    if not quantity.is_finite():
+        raise InvalidInputError(field, f"{field} is not a usable number: {_shown(value)}")
+    if exact != quantity:
         raise InvalidInputError(field, f"{field} has more than three decimal places: {value}")
     if abs(exact) > most:
         raise InvalidInputError(field, f"{field} is more than {most}: {value}")
-    return exact
+    return exact + 0  # no negative zero
 
 
 def positive(field: str, value: object, *, most: Decimal = MAX_STOCK) -> Decimal:
@@ -102,19 +115,24 @@ def choice(field: str, kind: type[E], value: object) -> E:
         return kind(str(value))
     except ValueError:
         words = ", ".join(kind)
-        raise InvalidInputError(field, f"{field} must be one of {words}: {value!r}") from None
+        raise InvalidInputError(field, f"{field} must be one of {words}: {_shown(value)}") from None
 
 
 def state(field: str, value: str) -> str:
     """Accept the name of a negotiation's state: capital letters and underscores."""
     if not isinstance(value, str) or not _STATE.fullmatch(value):
-        raise InvalidInputError(field, f"{field} must be a word in capital letters: {value!r}")
+        raise InvalidInputError(
+            field, f"{field} must be a word in capital letters: {_shown(value)}"
+        )
     return value
 
 
 def items(lines: Iterable[Item]) -> tuple[Item, ...]:
     """Accept 1 to 100 lines of a reservation."""
-    checked = tuple([_item(line) for line in lines])
+    try:
+        checked = tuple([_item(line) for line in lines])
+    except (TypeError, AttributeError):
+        raise InvalidInputError("items", "items must be a list of Item") from None
     if not 1 <= len(checked) <= MAX_LINES:
         raise InvalidInputError("items", f"{len(checked)} lines; there may be 1 to {MAX_LINES}")
     return checked
@@ -134,10 +152,13 @@ def quantities(
     """Accept amounts by SKU for a partial release; None means everything."""
     if amounts is None:
         return None
-    pairs = amounts.items() if isinstance(amounts, Mapping) else amounts
+    try:
+        pairs = [_pair(x) for x in (amounts.items() if isinstance(amounts, Mapping) else amounts)]
+    except (TypeError, ValueError):
+        raise InvalidInputError("items", "items must be quantities by SKU") from None
     checked = tuple(
         Quantity(text("sku", sku, most=MAX_SKU), positive("quantity", quantity))
-        for sku, quantity in map(_pair, pairs)
+        for sku, quantity in pairs
     )
     if not 1 <= len(checked) <= MAX_LINES:
         raise InvalidInputError("items", f"{len(checked)} lines; there may be 1 to {MAX_LINES}")
@@ -145,7 +166,12 @@ def quantities(
 
 
 def _pair(entry: Any) -> tuple[Any, Any]:
-    return (entry.sku, entry.quantity) if isinstance(entry, Quantity) else entry
+    if isinstance(entry, Quantity):
+        return entry.sku, entry.quantity
+    if isinstance(entry, str):
+        raise TypeError(entry)
+    sku, quantity = entry
+    return sku, quantity
 
 
 def fingerprint(*question: object) -> bytes:
