@@ -51,7 +51,8 @@ class Stock(Questions):
 
     Every call names the tenant first. `key` makes a call repeatable: the same key with the same
     payload changes nothing and returns the first answer; with another payload the call is refused
-    with RESERVATION_EXISTS. Quantities are exact: int, Decimal or text, never float.
+    with RESERVATION_EXISTS. Keys of reservations and keys of all other calls are apart: the same
+    word may stand in both. Quantities are exact: int, Decimal or text, never float.
 
     Every call may raise InvalidInputError (nothing changed), OverloadedError (not taken, try
     later) or UnavailableError (outcome unknown: repeat with the same key).
@@ -199,7 +200,8 @@ class Stock(Questions):
 
         Expiry needs no call to be exact: what is past its time holds nothing. This tidies.
         """
-        return await sweep_all(self.dsn, tenant_id=tenant_id)
+        tenant = None if tenant_id is None else validate.uuid("tenantId", tenant_id)
+        return await sweep_all(self.dsn, tenant_id=tenant)
 
     async def set_negotiation(
         self,
@@ -213,6 +215,8 @@ class Stock(Questions):
         """Record a negotiation's state. DEAD and TIMEOUT release all it holds (READING 13)."""
         id_ = validate.uuid("negotiationId", negotiation_id)
         word = validate.state("state", state)
+        # as with extend: a lost change without a key could not be told from one never made
+        key = f"neg_{new_id()}" if key is None else key
         return await self._ask(
             NegotiationResult, tenant_id, SetNegotiation, key, by, None, id_, word
         )
@@ -296,7 +300,7 @@ class Stock(Questions):
     async def _change(
         self,
         tenant_id: UUID,
-        kind: Callable[..., KeyedCommand],
+        kind: type[KeyedCommand],
         key: str | None,
         by: str | None,
         notes: str | None,
@@ -320,7 +324,7 @@ class Stock(Questions):
     ) -> A | Refused:
         command = kind(
             validate.optional_text("key", key, most=validate.MAX_KEY),
-            validate.fingerprint(kind, rest),
+            validate.fingerprint(kind.__name__, rest),
             validate.optional_text("by", by, most=validate.MAX_NAME),
             validate.optional_text("notes", notes, most=validate.MAX_NOTES),
             *rest,

@@ -183,6 +183,7 @@ KINDS: dict[str, tuple[Callable[[], Case], list[Flaw]]] = {
             Flaw(R.WAREHOUSE_UNKNOWN, "into", ask(into="W9")),
             Flaw(R.QUANTITY_TOO_PRECISE, "total", ask(total="0.5")),
             Flaw(R.BELOW_RESERVED, "blocked", ask(blocked=-1)),
+            Flaw(R.STOCK_LIMIT, "total", ask(total=10**11)),
         ],
     ),
     "count": (

@@ -116,10 +116,11 @@ def test_a_reservation_ends_once_and_its_lines_add_up(shop, history):
 
 
 def _check_displaced(changes: Changes, reservations: dict[str, Reservation], now: datetime) -> None:
-    """Only live SOFT reservations are displaced, and each time somebody is told."""
+    """Only live SOFT reservations are displaced, and each time somebody is told, once of all."""
     taken = [m for m in changes.movements if (m.notes or "").startswith("displaced by ")]
     told = [n.entity_id for n in changes.notifications if n.type == "RESERVATION_DISPLACED"]
-    assert told == [move.reference_id for move in taken]
+    assert set(told) == {move.reference_id for move in taken}
+    assert len(told) <= len(taken)
     for move in taken:
         victim = reservations[move.reference_id or ""]
         assert victim.type == "SOFT"

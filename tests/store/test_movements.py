@@ -174,3 +174,10 @@ async def test_partitions_are_made_ahead_although_one_came_too_late(superuser):
     assert await moved(superuser, month(4)) == "stock_movements_default"
     await superuser.execute("SELECT ensure_movement_partitions(5)")
     assert await moved(superuser, month(5)) == partition(5)
+
+
+@pytest.mark.parametrize("change", ["warehouse = 'W9'", "product_id = gen_random_uuid()"])
+async def test_a_level_keeps_its_key(superuser, change):
+    await put(superuser, shop("A=3"))
+    with pytest.raises(asyncpg.RestrictViolationError):
+        await superuser.execute(f"UPDATE stock_levels SET {change}")

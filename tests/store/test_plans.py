@@ -65,7 +65,7 @@ EXPECTED = {
     "lines_of_reservations": {LINES, "products_pkey"},
     "due_of_products": {"stock_reservation_lines_held"},
     "holders_to_give_way": {"stock_reservation_lines_held", RESERVATIONS},
-    "write_holds": {LEVELS},
+    "write_holds": set(),
     "insert_levels": set(),
     "write_changed_lines": {LINES},
     "write_changed_reservations": {RESERVATIONS},

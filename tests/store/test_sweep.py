@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -535,21 +534,3 @@ async def test_partitions_wait_for_long_readers_and_nobody_waits_for_them(
             await superuser.execute("SELECT FROM stock_movements LIMIT 1")
             await until(ended)
         await until(made)
-
-
-async def test_rows_that_lie_in_the_way_of_a_partition_are_told(
-    superuser, database, monkeypatch, caplog
-):
-    last = await last_partition(superuser)
-    await superuser.execute(f"DROP TABLE {last}")
-    await open_shop(superuser, "A=9")
-    await without_triggers(
-        superuser, "UPDATE stock_movements SET created_at = created_at + interval '3 months'"
-    )
-    told = "the default partition takes what has none"
-    async with Sweeper(database, interval_s=0.01):
-        async with asyncio.timeout(PATIENCE_S):
-            while told not in caplog.text:  # noqa: ASYNC110 - a log has no event
-                await asyncio.sleep(0.005)
-    with suppress(asyncpg.UndefinedTableError):
-        await superuser.execute(f"DROP TABLE {last}")

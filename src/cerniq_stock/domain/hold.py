@@ -94,10 +94,13 @@ def _nothing(work: Work, command: Release) -> ReleaseResult:
 def _release_over(
     work: Work, command: Release, reservation: Reservation
 ) -> ReleaseResult | Refused:
-    """Answer for a reservation that ended or expired. Selling from it is refused."""
+    """Answer for a reservation that ended or expired.
+
+    Selling from it is refused; only that all of it be sold is true of one that was sold.
+    """
     previous = reservation.status
     wanted = ReservationStatus.CONSUMED
-    if command.reason is ReleaseReason.CONSUMED and previous != wanted:
+    if command.reason is ReleaseReason.CONSUMED and (previous != wanted or command.items):
         over = over_refusal(work, reservation)
         assert over is not None
         return Refused(*over)

@@ -51,6 +51,7 @@ class Refusal(StrEnum):
         "BELOW_RESERVED",
         "Stock would fall below what HARD reservations hold and what is blocked.",
     )
+    STOCK_LIMIT = "STOCK_LIMIT", "A level would hold more than 99,999,999,999.999."
     PRODUCT_NOT_FOUND = (
         "PRODUCT_NOT_FOUND",
         "No such SKU, or productId names another product.",

@@ -9,6 +9,9 @@ from cerniq_stock.domain.outcomes import LevelResult, Refusal, Refused
 from cerniq_stock.domain.reserve import precision_refusal
 from cerniq_stock.domain.work import Reference, Work
 
+MAX_TOTAL = Decimal("99999999999.999")
+"""What a level can hold: the width of its columns."""
+
 
 def change_level(work: Work, command: LevelCommand) -> LevelResult | Refused:
     """Change one level. SOFT reservations give way to what is really there; HARD do not."""
@@ -127,5 +130,11 @@ def _refusal(
             Refusal.BELOW_RESERVED,
             f"{product.sku} in {warehouse}: total {plain(here.total + total)} and blocked"
             f" {plain(here.blocked + blocked)} do not fit with {plain(firm)} firmly reserved",
+        )
+    if here.total + total > MAX_TOTAL:
+        return Refused(
+            Refusal.STOCK_LIMIT,
+            f"{product.sku} in {warehouse} would have {plain(here.total + total)},"
+            f" at most {plain(MAX_TOTAL)}",
         )
     return None

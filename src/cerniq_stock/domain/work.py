@@ -326,25 +326,25 @@ class Work:
         self, product: Product, lacking: Decimal, taker: str, warehouse: str | None = None
     ) -> list[str]:
         """Take up to `lacking` from SOFT reservations. Returns the ids of those displaced."""
-        displaced: list[str] = []
+        displaced: dict[str, Decimal] = {}
         for victim, line in list(self.soft_lines(product.id, warehouse)):
             if lacking <= 0:
                 break
-            reservation = self.reservations[victim.id]
             amount = min(line.held, lacking)
             lacking -= amount
             self.give_back(
-                reservation,
+                self.reservations[victim.id],
                 {(line.line_no, line.warehouse): amount},
                 ReleaseReason.REPLACED,
                 notes=f"displaced by {taker}",
                 by=taker,
             )
-            displaced.append(reservation.id)
+            displaced[victim.id] = displaced.get(victim.id, ZERO) + amount
+        for id_, amount in displaced.items():
             self.notifications.append(
-                messages.displaced(self.tenant.language, product, reservation, amount)
+                messages.displaced(self.tenant.language, product, self.reservations[id_], amount)
             )
-        return displaced
+        return list(displaced)
 
 
 _END_STATUS = {

@@ -55,6 +55,8 @@ async def insert_tenant(operator: asyncpg.Pool, tenant: NewTenant) -> None:
     """Make a tenant. Raises InvalidInputError for bad values or a taken id."""
     if tenant.language not in LANGUAGES:
         raise InvalidInputError("language", f"language must be one of {sorted(LANGUAGES)}")
+    if isinstance(tenant.warehouses, str):
+        raise InvalidInputError("warehouses", "warehouses must be a list of names")
     names = [validate.text("warehouse", name, most=50) for name in tenant.warehouses]
     if not names or len(set(names)) != len(names):
         raise InvalidInputError("warehouses", "name at least one warehouse, each once")
@@ -93,7 +95,12 @@ async def upsert_products(
         for start in range(0, len(rows), _PRODUCTS_A_STATEMENT):
             chunk = rows[start : start + _PRODUCTS_A_STATEMENT]
             await _refuse_new_units(connection, tenant_id, chunk)
-            made += await connection.fetchval(_UPSERT, tenant_id, *zip(*chunk, strict=True))
+            try:
+                made += await connection.fetchval(_UPSERT, tenant_id, *zip(*chunk, strict=True))
+            except asyncpg.UniqueViolationError as error:
+                raise InvalidInputError(
+                    "productId", f"A product id is another product's: {error.detail}"
+                ) from None
     return made
 
 
@@ -102,6 +109,11 @@ def _checked(product: NewProduct) -> tuple[Any, ...]:
     if price is not None and not _usable_price(price):
         raise InvalidInputError(
             "price", f"price of {product.sku} is not a number of four places: {price}"
+        )
+    restock = product.expected_restock_date
+    if restock is not None and type(restock) is not date:
+        raise InvalidInputError(
+            "expectedRestockDate", f"restock date of {product.sku} is not a date: {restock!r}"
         )
     points = [
         validate.number(name, value)
@@ -121,13 +133,14 @@ def _checked(product: NewProduct) -> tuple[Any, ...]:
         price,
         validate.text("currency", product.currency, most=3),
         *points,
-        product.expected_restock_date,
+        restock,
     )
 
 
 def _usable_price(price: Decimal) -> bool:
     return (
-        price.is_finite()
+        isinstance(price, Decimal)
+        and price.is_finite()
         and 0 <= price < Decimal("1e10")
         and price.quantize(_PRICE_PLACES) == price
     )
@@ -136,7 +149,19 @@ def _usable_price(price: Decimal) -> bool:
 async def _refuse_new_units(
     connection: Any, tenant_id: UUID, rows: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Figures in the old unit would silently mean something else."""
+    """Figures in the old unit would silently mean something else.
+
+    The levels are locked first, in the engine's order, so that no first movement slips in between.
+    """
+    await connection.execute(
+        "SELECT FROM products AS p JOIN unnest($2::text[], $3::text[]) AS q (sku, unit)"
+        " ON p.sku = q.sku AND p.unit <> q.unit"
+        " JOIN stock_levels AS s ON s.tenant_id = $1 AND s.product_id = p.id"
+        " WHERE p.tenant_id = $1 ORDER BY s.product_id, s.warehouse FOR NO KEY UPDATE OF s",
+        tenant_id,
+        [row[1] for row in rows],
+        [row[3] for row in rows],
+    )
     row = await connection.fetchrow(
         "SELECT p.sku, p.unit FROM unnest($2::text[], $3::text[]) AS q (sku, unit)"
         " JOIN products AS p ON p.tenant_id = $1 AND p.sku = q.sku AND p.unit <> q.unit"

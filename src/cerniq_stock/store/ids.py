@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import product
 
 from ulid import ULID
@@ -25,11 +25,17 @@ def _start() -> int:
 
 
 def id_block(now: datetime, count: int) -> list[str]:
-    """Make `count` ULIDs (at most 65,536) of one moment that sort in their order."""
-    assert count <= _ROOM
-    head = str(ULID.from_datetime(now))[:22]
-    start = _start()
-    return [head + tail for tail in _TAILS[start : start + count]]
+    """Make `count` ULIDs of one moment that sort in their order.
+
+    Where one head is not enough for all, the next one is of a millisecond later.
+    """
+    ids: list[str] = []
+    while len(ids) < count:
+        head = str(ULID.from_datetime(now))[:22]
+        start = _start()
+        ids += [head + tail for tail in _TAILS[start : start + count - len(ids)]]
+        now += timedelta(milliseconds=1)
+    return ids
 
 
 def _block(now_ms: int) -> tuple[int, str, Iterator[str]]:

@@ -4,7 +4,7 @@ Locks are taken in one order everywhere, which is why nothing deadlocks: negotia
 levels by (product, warehouse), reservations by id, and only then (in `write`) new keys.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -28,6 +28,10 @@ PREPARE = (
     " WHERE tenant_id = $1 AND id = ANY ($2) ORDER BY id FOR SHARE"
 )
 """Run once per connection: lets negotiations be locked in the round trip of BEGIN."""
+
+
+class LevelMadeError(Exception):
+    """A level of a locked product was made while we waited for the locks: begin again."""
 
 
 class Named(NamedTuple):
@@ -73,16 +77,22 @@ def _named(commands: Sequence[Command]) -> Named:
 
 
 async def begin(
-    connection: asyncpg.Connection, tenant_id: UUID, commands: Sequence[Command]
+    connection: asyncpg.Connection,
+    tenant_id: UUID,
+    commands: Sequence[Command],
+    lock_timeout_ms: int | None,
 ) -> Named:
     """Open the transaction, name the tenant, lock the negotiations, all in one round trip."""
     named = _named(commands)
     start = f"BEGIN; SET LOCAL app.tenant = '{tenant_id}';"
-    if named.changing_negotiations:
+    if lock_timeout_ms is not None:
+        start += f" SET LOCAL lock_timeout = {lock_timeout_ms};"
+    if named.ending_negotiations:
+        # nobody may reserve for them between now and the reading of what they hold
         await connection.execute(start)
-        await connection.execute(
-            SQL["insert_negotiations"], tenant_id, sorted(named.changing_negotiations), NEW_STATE
-        )
+        if named.changing_negotiations:
+            new = sorted(named.changing_negotiations)
+            await connection.execute(SQL["insert_negotiations"], tenant_id, new, NEW_STATE)
         await connection.execute(
             SQL["lock_negotiations_to_change"], tenant_id, sorted(named.negotiations)
         )
@@ -99,10 +109,14 @@ NEW_STATE = ""
 
 
 class Loaded(NamedTuple):
-    """The state under lock, and the database's clock after the locks. No tenant: no state."""
+    """The state under lock (no tenant: no state), and the database's clock after the locks.
+
+    `places` tells where the locked levels stand in their table.
+    """
 
     state: State | None
     now: datetime
+    places: Mapping[tuple[UUID, str], str]
 
 
 async def load(
@@ -121,7 +135,7 @@ async def load(
     levels, around = await _lock_and_look(connection, tenant_id, named, holds)
     if not around:
         now: datetime = await connection.fetchval("SELECT statement_timestamp()")
-        return Loaded(None, now)
+        return Loaded(None, now, {})
     state = _state(tenant_id, levels, around)
     now, due = around[0]["now"], around[0]["due"]
     if due and state.levels:
@@ -134,24 +148,25 @@ async def load(
         holders |= await _holders(connection, tenant_id, wanted, now, holders)
     if holders:
         state = replace(state, reservations=await _reservations(connection, tenant_id, holders))
-    return Loaded(state, now)
+    places = {(level["id"], level["warehouse"]): level["place"] for level in levels}
+    return Loaded(state, now, places)
 
 
 async def _lock_and_look(
     connection: asyncpg.Connection, tenant_id: UUID, named: Named, holds: dict[str, list[UUID]]
 ) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
-    """Lock the levels, then look around, until no level was made while we waited for the locks."""
-    while True:
-        levels = await _lock_levels(connection, tenant_id, named.skus, holds)
-        around = await connection.fetch(
-            SQL["look_around"],
-            tenant_id,
-            words([id_.hex for id_ in named.negotiations]),
-            quoted(named.reserve_keys),
-            plain({level["id"] for level in levels}),
-        )
-        if not around or around[0]["levels"] in (None, len(levels)):
-            return levels, around
+    """Lock the levels, then look around. Raises LevelMadeError: nothing is locked out of order."""
+    levels = await _lock_levels(connection, tenant_id, named.skus, holds)
+    around = await connection.fetch(
+        SQL["look_around"],
+        tenant_id,
+        words([id_.hex for id_ in named.negotiations]),
+        quoted(named.reserve_keys),
+        plain({level["id"] for level in levels}),
+    )
+    if around and around[0]["levels"] not in (None, len(levels)):
+        raise LevelMadeError
+    return levels, around
 
 
 async def _lock_levels(
@@ -181,12 +196,11 @@ def _state(
     )
     products: dict[str, Product] = {}
     by_product: dict[UUID, tuple[Level, ...]] = {}
-    for id_, sku, name, unit, status, reorder_point, restock, *figures in levels:
+    for id_, sku, name, unit, status, reorder_point, restock, *figures, _ in levels:
         if sku not in products:
             products[sku] = Product(id_, sku, name, unit, status, reorder_point, restock)
             by_product[id_] = ()
-        if figures[0] is not None:
-            by_product[id_] += (Level(id_, *figures),)
+        by_product[id_] += (Level(id_, *figures),)
     if len(tenant.warehouses) > 1:
         place = {name: n for n, name in enumerate(tenant.warehouses)}
         by_product = {

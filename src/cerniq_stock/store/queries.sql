@@ -1,14 +1,14 @@
 -- Every statement of the engine, by name. `$1` is the tenant wherever a tenant's rows are touched;
 -- row-level security stands below it.
 --
--- Rows are looked up by key from the arguments on: each `LATERAL` with a LIMIT, OFFSET, ORDER or lock
--- is a subquery that the planner can run in no other way, whatever it believes of the table's size.
+-- Rows are looked up by key from the arguments on: each `LATERAL` with a LIMIT, OFFSET, ORDER or
+-- lock is a subquery that the planner can run in no other way, whatever it believes of the table.
 
 -- name: lock_levels
 -- Products by SKU with their levels, locked in the one fixed order. Every product has a level.
 SELECT
     p.id, p.sku, p.name, p.unit, p.status, p.reorder_point, p.expected_restock_date,
-    s.warehouse, s.total, s.reserved, s.blocked, s.version
+    s.warehouse, s.total, s.reserved, s.blocked, s.version, s.place
 FROM (
     SELECT k.*
     FROM unnest($2::text::text[]) AS q (sku)
@@ -18,7 +18,8 @@ FROM (
     ORDER BY k.id
 ) AS p
 CROSS JOIN LATERAL (
-    SELECT l.warehouse, l.total, l.reserved, l.blocked, l.version FROM stock_levels AS l
+    SELECT l.warehouse, l.total, l.reserved, l.blocked, l.version, l.ctid::text AS place
+    FROM stock_levels AS l
     WHERE l.tenant_id = $1 AND l.product_id = p.id
     ORDER BY l.warehouse
     FOR NO KEY UPDATE
@@ -28,7 +29,7 @@ CROSS JOIN LATERAL (
 -- The same by product id.
 SELECT
     p.id, p.sku, p.name, p.unit, p.status, p.reorder_point, p.expected_restock_date,
-    s.warehouse, s.total, s.reserved, s.blocked, s.version
+    s.warehouse, s.total, s.reserved, s.blocked, s.version, s.place
 FROM (
     SELECT k.*
     FROM unnest($2::uuid[]) AS q (id)
@@ -38,7 +39,8 @@ FROM (
     ORDER BY k.id
 ) AS p
 CROSS JOIN LATERAL (
-    SELECT l.warehouse, l.total, l.reserved, l.blocked, l.version FROM stock_levels AS l
+    SELECT l.warehouse, l.total, l.reserved, l.blocked, l.version, l.ctid::text AS place
+    FROM stock_levels AS l
     WHERE l.tenant_id = $1 AND l.product_id = p.id
     ORDER BY l.warehouse
     FOR NO KEY UPDATE
@@ -52,9 +54,9 @@ CROSS JOIN LATERAL (
 ) AS p;
 
 -- name: look_around
--- The clock after the locks; the tenant's rules; whether anything is due; how many levels the locked
--- products have by now; states of negotiations; reservations made under the batch's keys. A statement of its own, so that its snapshot sees
--- what the holders of the locks before us committed.
+-- The clock after the locks; the tenant's rules; whether anything is due; how many levels the
+-- locked products have by now; states of negotiations; reservations made under the batch's keys. A
+-- statement of its own, so that its snapshot sees what those before us committed.
 SELECT
     statement_timestamp() AS now,
     t.name, t.language, t.warehouses, t.max_extensions, t.max_reservation_h,
@@ -159,8 +161,8 @@ GROUP BY q.product_id, l.warehouse;
 
 -- name: holders_to_give_way
 -- Who may have to give way for so much of each product: expired first, then SOFT by priority,
--- then the latest; no more of them than it takes. Those that are loaded anyway (`$5`) do not count:
--- the batch may sell what they hold before anybody has to give way.
+-- then the latest; no more of them than it takes. Those that are loaded anyway (`$5`) do not
+-- count: the batch may sell what they hold before anybody has to give way.
 SELECT DISTINCT reservation_id
 FROM (
     SELECT
@@ -194,21 +196,18 @@ WHERE before < amount;
 
 -- name: write_holds
 -- Levels, new reservations, their lines and all movements, in one statement. Columns come as the
--- text of an array (see write.py).
+-- text of an array (see write.py). Levels are updated where `lock_levels` found them: under the lock
+-- they hold still, and no second search is needed.
 WITH levels AS (
     UPDATE stock_levels AS s
     SET total = d.total, reserved = d.reserved, blocked = d.blocked, version = d.version,
         updated_at = $2
     FROM unnest(
         $3::text::uuid[], $4::text::text[], $5::text::numeric[], $6::text::numeric[],
-        $7::text::numeric[], $8::text::int8[]
-    ) AS d (product_id, warehouse, total, reserved, blocked, version)
-    CROSS JOIN LATERAL (
-        SELECT l.ctid FROM stock_levels AS l
-        WHERE l.tenant_id = $1 AND l.product_id = d.product_id AND l.warehouse = d.warehouse
-        LIMIT 1
-    ) AS k
-    WHERE s.tenant_id = $1 AND s.ctid = k.ctid
+        $7::text::numeric[], $8::text::int8[], $45::text::tid[]
+    ) AS d (product_id, warehouse, total, reserved, blocked, version, place)
+    WHERE s.ctid = d.place
+        AND s.tenant_id = $1 AND s.product_id = d.product_id AND s.warehouse = d.warehouse
     RETURNING 1
 ), headers AS (
     INSERT INTO stock_reservations (
@@ -331,11 +330,13 @@ FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text
     AS x;
 
 -- name: was_written
--- Whether a transaction whose commit was lost on the wire took effect: it wrote this row, at this
--- time where another may have used the same key.
+-- Whether a transaction whose commit was lost on the wire took effect: it wrote this row at this
+-- time. Another may have used the same key, and a key may look like an id.
 SELECT
-    EXISTS (SELECT FROM stock_reservations WHERE tenant_id = $1 AND id = $2)
-    OR EXISTS (SELECT FROM stock_movements WHERE tenant_id = $1 AND id = $2)
+    EXISTS (
+        SELECT FROM stock_reservations WHERE tenant_id = $1 AND id = $2 AND created_at = $3
+    )
+    OR EXISTS (SELECT FROM stock_movements WHERE tenant_id = $1 AND id = $2 AND created_at = $3)
     OR EXISTS (
         SELECT FROM stock_commands WHERE tenant_id = $1 AND key = $2 AND created_at = $3
     );

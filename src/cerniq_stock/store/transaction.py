@@ -16,7 +16,7 @@ from cerniq_stock.domain.outcomes import (
     ReservationError,
     ReserveResult,
 )
-from cerniq_stock.store.load import NEW_STATE, begin, load
+from cerniq_stock.store.load import NEW_STATE, LevelMadeError, begin, load
 from cerniq_stock.store.queries import SQL
 from cerniq_stock.store.write import Proof, write
 
@@ -30,9 +30,13 @@ class Transaction:
     wire, a row that only this batch wrote tells whether it took effect.
     """
 
-    def __init__(self, tenant_id: UUID, commands: Sequence[Command]) -> None:
+    def __init__(
+        self, tenant_id: UUID, commands: Sequence[Command], *, lock_timeout_ms: int | None = None
+    ) -> None:
+        """`lock_timeout_ms` is how long to wait for a lock, instead of the connection's limit."""
         self.tenant_id = tenant_id
         self.commands = commands
+        self.lock_timeout_ms = lock_timeout_ms
         self.answers: tuple[Result, ...] = ()
         self.proof: Proof | None = None
 
@@ -42,16 +46,19 @@ class Transaction:
         May be run again on another connection after the first was lost: what was committed then
         is not done again.
         """
-        try:
-            return await self._run(connection)
-        except BaseException:
-            if not connection.is_closed() and connection.is_in_transaction():
+        while True:
+            try:
+                return await self._run(connection)
+            except LevelMadeError:
                 await connection.execute("ROLLBACK")
-            raise
+            except BaseException:
+                if not connection.is_closed() and connection.is_in_transaction():
+                    await connection.execute("ROLLBACK")
+                raise
 
     async def _run(self, connection: asyncpg.Connection) -> tuple[Result, ...]:
-        named = await begin(connection, self.tenant_id, self.commands)
-        state, now = await load(connection, self.tenant_id, self.commands, named)
+        named = await begin(connection, self.tenant_id, self.commands, self.lock_timeout_ms)
+        state, now, places = await load(connection, self.tenant_id, self.commands, named)
         # after the locks: by now the lost transaction has ended, one way or the other
         if self.proof is not None and await connection.fetchval(
             SQL["was_written"], self.tenant_id, *self.proof
@@ -63,7 +70,7 @@ class Transaction:
             self.answers = tuple(_no_tenant(command, now) for command in self.commands)
         else:
             self.answers, changes = decide_many(state, self.commands, now)
-            self.proof = await write(connection, state, changes, now)
+            self.proof = await write(connection, state.tenant.id, changes, now, places)
             undecided = named.changing_negotiations.difference(dict(changes.negotiations))
             if undecided:
                 await connection.execute(

@@ -1,6 +1,6 @@
 """Write what a batch decided: every row once, in its final state."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -10,12 +10,14 @@ import asyncpg
 
 from cerniq_stock import wire
 from cerniq_stock.domain.model import Level, Movement, Reservation
-from cerniq_stock.domain.work import Changes, Created, State
+from cerniq_stock.domain.work import Changes, Created
 from cerniq_stock.store.arrays import plain, quoted, sparse, words
 from cerniq_stock.store.ids import id_block
 from cerniq_stock.store.queries import SQL
 
 Columns = list[Any]
+Places = Mapping[tuple[UUID, str], str]
+"""Where the locked levels stand in their table (`ctid`), by product and warehouse."""
 
 
 class Proof(NamedTuple):
@@ -30,13 +32,16 @@ def _columns(rows: Sequence[Sequence[Any]], width: int) -> Columns:
 
 
 async def write(
-    connection: asyncpg.Connection, state: State, changes: Changes, now: datetime
+    connection: asyncpg.Connection,
+    tenant_id: UUID,
+    changes: Changes,
+    now: datetime,
+    places: Places,
 ) -> Proof | None:
     """Write the changes. Returns how to find a row that only this batch wrote, if it wrote any."""
-    tenant_id = state.tenant.id
     movement_ids = id_block(now, len(changes.movements))
     if changes.movements or changes.created:
-        await _write_holds(connection, state, changes, now, movement_ids)
+        await _write_holds(connection, tenant_id, changes, now, movement_ids, places)
     if changes.changed:
         await _write_changed(connection, tenant_id, changes.changed, now)
     if changes.negotiations:
@@ -63,18 +68,22 @@ async def write(
 
 async def _write_holds(
     connection: asyncpg.Connection,
-    state: State,
+    tenant_id: UUID,
     changes: Changes,
     now: datetime,
     movement_ids: list[str],
+    places: Places,
 ) -> None:
-    tenant_id = state.tenant.id
-    known = {(level.product_id, level.warehouse) for of in state.levels.values() for level in of}
-    new = [level for level in changes.levels if (level.product_id, level.warehouse) not in known]
-    old = changes.levels
+    old, old_places, new = [], [], []
+    for level in changes.levels:
+        place = places.get(level[:2])
+        if place is None:
+            new.append(level)
+        else:
+            old.append(level)
+            old_places.append(place)
     if new:
         await connection.execute(SQL["insert_levels"], tenant_id, *_level_columns(new))
-        old = tuple(level for level in old if (level.product_id, level.warehouse) in known)
     created = sorted(changes.created, key=lambda made: made.reservation.key)
     updated = await connection.fetchval(
         SQL["write_holds"],
@@ -85,6 +94,7 @@ async def _write_holds(
         *_line_columns(created),
         words(movement_ids),
         *_movement_columns(changes.movements),
+        quoted(old_places),
     )
     assert updated == len(old), (updated, len(old))
 

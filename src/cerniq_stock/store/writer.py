@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 RECONNECT_DELAY_S = 0.1
 RETRY_AFTER_S = 0.25
+IMPATIENT_LOCK_TIMEOUT_MS = 50
+PATIENCE_S = 1.0
+"""How long the parts of a batch may take all together after a lock that did not come."""
 
 
 class Limits(NamedTuple):
@@ -116,9 +119,11 @@ class Writer:
         """Answer what is waiting, then stop."""
         self._closing = True
         self._wake(len(self._free))
-        await asyncio.gather(*self._workers, return_exceptions=True)
-        for lane in self._lanes.values():
-            self._fail(lane.waiting, UnavailableError("The engine was closed"))
+        try:
+            await asyncio.gather(*self._workers, return_exceptions=True)
+        finally:
+            for lane in self._lanes.values():
+                self._fail(lane.waiting, UnavailableError("The engine was closed"))
 
     @property
     def waiting(self) -> int:
@@ -222,11 +227,21 @@ class Writer:
             await waker
         return self._ring.popleft()
 
-    async def _serve(self, link: "Link", tenant_id: UUID, batch: list[Waiting]) -> None:
-        """Answer every caller of the batch; one poisonous command fails alone."""
+    async def _serve(
+        self, link: "Link", tenant_id: UUID, batch: list[Waiting], patience: float | None = None
+    ) -> None:
+        """Answer every caller of the batch; one poisonous command fails alone.
+
+        After a lock that did not come, the parts of the batch wait for theirs only briefly, and
+        what is left at `patience` (on the loop's clock) fails.
+        """
         if not batch:
             return
-        transaction = Transaction(tenant_id, [entry.command for entry in batch])
+        transaction = Transaction(
+            tenant_id,
+            [entry.command for entry in batch],
+            lock_timeout_ms=None if patience is None else IMPATIENT_LOCK_TIMEOUT_MS,
+        )
         try:
             answers = await link.run(transaction)
         except UnavailableError as error:
@@ -236,13 +251,17 @@ class Writer:
                 # a COMMIT was lost on the wire and may have taken effect: decide nothing anew
                 self._fail(batch, UnavailableError("The connection was lost while committing"))
                 return
-            if len(batch) == 1:
-                log.exception("command failed: %s", type(batch[0].command).__name__)
+            now = asyncio.get_running_loop().time()
+            if len(batch) == 1 or (patience is not None and now > patience):
+                names = ", ".join(sorted({type(entry.command).__name__ for entry in batch}))
+                log.exception("command failed: %s", names)
                 self._fail(batch, _as_failure(error))
                 return
+            if isinstance(error, BLOCKED) and patience is None:
+                patience = now + PATIENCE_S
             middle = len(batch) // 2
-            await self._serve(link, tenant_id, batch[:middle])
-            await self._serve(link, tenant_id, batch[middle:])
+            await self._serve(link, tenant_id, batch[:middle], patience)
+            await self._serve(link, tenant_id, batch[middle:], patience)
         else:
             for entry, answer in zip(batch, answers, strict=True):
                 if not entry.answer.done():
@@ -261,7 +280,9 @@ def _as_failure(error: BaseException) -> Exception:
     if isinstance(error, asyncio.CancelledError):
         return UnavailableError("The engine was stopped; the outcome is not known")
     if isinstance(error, BLOCKED):
-        return UnavailableError("Another session holds the stock locked; nothing was done")
+        return UnavailableError("Another session holds the stock locked")
+    if isinstance(error, TRANSIENT):
+        return UnavailableError("Other sessions were faster again and again; nothing was done")
     return CommandFailedError(f"The command had no effect: {type(error).__name__}")
 
 
@@ -273,34 +294,39 @@ class Link:
         self._reconnect_s = reconnect_s
         self._connection: asyncpg.Connection | None = None
         self._batches = 0
+        self._lost_at: float | None = None
 
     async def run(self, transaction: Transaction) -> tuple[Result, ...]:
         """Run a batch to a known end, over lost connections and lost races.
 
-        Raises UnavailableError when the database stays away; whatever else the batch itself
-        raises passes through.
+        Raises UnavailableError when the database stays away (where it has been away for that
+        long already: at the first attempt); whatever else the batch itself raises passes through.
         """
-        deadline = asyncio.get_running_loop().time() + self._reconnect_s
+        clock = asyncio.get_running_loop().time
         attempts = 0
         while True:
             try:
-                return await transaction.run(await self._connected())
+                answers = await transaction.run(await self._connected())
             except LOST as error:
                 await self.close()
-                if asyncio.get_running_loop().time() > deadline:
+                if self._lost_at is None:
+                    self._lost_at = clock()
+                if clock() > self._lost_at + self._reconnect_s:
                     raise UnavailableError("The database does not answer") from error
                 await asyncio.sleep(RECONNECT_DELAY_S)
             except TRANSIENT:
                 attempts += 1
                 if attempts >= ATTEMPTS:
                     raise
+            else:
+                self._lost_at = None
+                return answers
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
-            connection = await connect(self._dsn, settings=KEY_LOOKUPS)
-            await connection.execute(PREPARE)
-            self._connection = connection
+            self._connection = await connect(self._dsn, settings=KEY_LOOKUPS)
             self._batches = 0
+            await self._connection.execute(PREPARE)
         self._batches += 1
         if plan_again(self._batches):
             await self._connection.execute("DISCARD PLANS")

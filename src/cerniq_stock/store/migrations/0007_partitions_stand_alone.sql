@@ -1,6 +1,6 @@
--- A statement's trigger is not inherited: each partition of the movements gets its own, now and when
--- it is made. And a month that already has rows in the default partition keeps them there, instead of
--- standing in the way of all months after it.
+-- A trigger against TRUNCATE is not inherited: each partition of the movements gets its own, now and
+-- when it is made. And a month that already has rows in the default partition keeps them there,
+-- instead of standing in the way of all months after it.
 CREATE OR REPLACE FUNCTION ensure_movement_partitions(months_ahead integer DEFAULT 3)
     RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = cerniq, pg_temp AS $$
