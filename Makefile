@@ -1,4 +1,4 @@
-.PHONY: demo test check faults bench lock setup help
+.PHONY: demo test check faults lock setup help
 .DEFAULT_GOAL := help
 
 VENV := .venv

@@ -94,7 +94,7 @@ def test_python_blocks_run_and_print_what_the_page_says(environment):
     done = _run([sys.executable, "-c", block], environment)
     assert done.returncode == 0, done.stderr
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"It prints `{done.stdout.strip()}`" in readme
+    assert f"prints `{done.stdout.strip()}`" in readme
 
 
 def test_links_lead_somewhere():

@@ -23,7 +23,7 @@ Lines = Annotated[
     typer.Option(
         "--line",
         metavar="SKU=QTY[UNIT]",
-        help="What to hold, once per product; the unit, where given, must be the product's.",
+        help="What to hold; repeatable; the unit, where given, must be the product's.",
     ),
 ]
 Hours = Annotated[int, typer.Option(metavar="N", help="How long to hold it, 1 to 168.")]
@@ -147,6 +147,7 @@ def _nothing_reserved(answer: ReserveResult) -> RefusedError:
     """The reason is the first that is more than an unknown SKU, if there is one."""
     codes = [error.code for error in answer.errors]
     code = next((code for code in codes if code is not Refusal.PRODUCT_NOT_FOUND), codes[0])
-    message = "; ".join(dict.fromkeys(error.message for error in answer.errors))
+    sentences = [error.message for error in answer.errors]
+    message = "; ".join(dict.fromkeys([*sentences, *answer.warnings]))
     # a command that was refused as a whole has nothing to say line by line
     return RefusedError(code, message, answer if answer.items else None)

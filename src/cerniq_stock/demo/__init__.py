@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from typing import Any
+from uuid import uuid4
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -20,20 +21,26 @@ from cerniq_stock.store.writer import Limits
 from cerniq_stock.views import Report
 from cerniq_stock.wiring import database_dsn, open_stock
 
-DATABASE = "cerniq_demo"
+PREFIX = "cerniq_demo_"
 
 
 def demo_command(*, as_json: bool = False) -> int:
-    """Run the demo on a database of its own, made anew each time; returns the exit code."""
+    """Run the demo on a database of its own, dropped at the end; returns the exit code."""
     return asyncio.run(_demo(as_json=as_json))
 
 
 async def _demo(*, as_json: bool) -> int:
+    server = await asyncio.to_thread(database_dsn, Settings())
+    name = f"{PREFIX}{uuid4().hex[:12]}"
+    try:
+        return await _demo_on(await create_database(server, name), as_json=as_json)
+    finally:
+        await drop_database(server, name)
+
+
+async def _demo_on(dsn: str, *, as_json: bool) -> int:
     started = time.perf_counter()
     trade = read_trade(data_file())
-    server = await asyncio.to_thread(database_dsn, Settings())
-    await drop_database(server, DATABASE)
-    dsn = await create_database(server, DATABASE)
     await migrate(dsn)
     # One lane: first come, first served to the letter, so every run ends with the same figures.
     async with open_stock(dsn, limits=Limits(lanes_per_tenant=1)) as stock:
@@ -114,4 +121,8 @@ def _print(
         console.print(f"   {as_text(answer)}", markup=False, soft_wrap=True)
     for difference in report.differences:
         console.print(str(difference), markup=False)
-    console.print(f"\nDone in {duration_s:.1f} s. Next: cerniq-stock --help")
+    console.print(
+        f"\nDone in {duration_s:.1f} s; one caller, one call after another. The demo's database is"
+        " gone; the embedded server goes on running until: cerniq-stock database stop"
+        "\nNext: cerniq-stock --help"
+    )

@@ -89,7 +89,11 @@ async def _ending(stock: Stock, show: Show, tenant_id: UUID, negotiation: UUID) 
     show("Low stock: available falls to the reorder point", f"SOFT {COFFEE}=10", late)
     await _let_an_hour_pass(stock.dsn, tenant_id, late.reservation_id or "")
     shown = await stock.availability(tenant_id, [COFFEE])
-    show("Expiry is exact at read, before any sweep", f"availability {COFFEE}", shown[COFFEE])
+    show(
+        "Expiry is exact at read, before any sweep (the demo moves this expiry two hours back)",
+        f"availability {COFFEE}",
+        shown[COFFEE],
+    )
     show("… and the sweep writes it down", "expire", await stock.expire(tenant_id))
     over = await stock.set_negotiation(tenant_id, negotiation, "DEAD")
     show("A negotiation that dies gives back all it holds", "negotiation set DEAD", over)
