@@ -249,3 +249,24 @@ async def test_a_reservation_cannot_start_longer_than_allowed(check):
         stock    A 5
         reserve  r1 A=2 hours=72            -> DURATION_LIMIT
     """)
+
+
+async def test_what_was_sold_is_not_sold_again(check):
+    """That all of it be sold is true already; that so much of it be sold is another delivery."""
+    await check("""
+        stock    A 5
+        reserve  r1 A=3                     -> ACTIVE 3
+        consume  r1                         -> CONSUMED A=3
+        consume  r1                         -> CONSUMED (CONSUMED) warned
+        consume  r1 A=3                     -> RESERVATION_ENDED
+        level    A                          -> 2 0 0
+    """)
+
+
+async def test_a_victim_of_two_lines_is_told_once(check):
+    await check("""
+        stock    A 4
+        reserve  r1 A=2 A=2                 -> ACTIVE 2 2
+        adjust   A -4 0                     -> 0 0 0 0 r1
+        holds    r1                         -> RELEASED REPLACED
+    """)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import asyncpg
@@ -36,6 +36,7 @@ from cerniq_stock.domain.outcomes import (
 )
 from cerniq_stock.store import transaction
 from cerniq_stock.store.database import KEY_LOOKUPS, connect
+from cerniq_stock.store.ids import id_block
 from cerniq_stock.store.load import PREPARE
 from cerniq_stock.store.queries import SQL
 from cerniq_stock.store.transaction import Transaction
@@ -305,3 +306,19 @@ async def test_a_key_written_by_another_process_proves_nothing(app, other, super
     await lost.run(other)
     rows = await superuser.fetch("SELECT id, extensions FROM stock_reservations ORDER BY id")
     assert [row["extensions"] for row in rows] == [1, 1]
+
+
+async def test_a_key_that_looks_like_an_id_proves_nothing(app, other, superuser):
+    tenant = await put(superuser, shop("A=5"))
+    await Transaction(tenant, [reserve("r1", "A=1", expires_in_h=1)]).run(app)
+    lost = Transaction(tenant, [extend("r1", key="r1")])
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+        await lost.run(Cut(app, committed=False))
+    await lost.run(other)
+    assert await superuser.fetchval("SELECT extensions FROM stock_reservations") == 1
+
+
+def test_ids_of_a_block_sort_in_their_order():
+    ids = id_block(datetime.now(UTC), 300_000)
+    assert len(set(ids)) == 300_000
+    assert ids == sorted(ids)

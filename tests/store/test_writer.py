@@ -20,6 +20,7 @@ from cerniq_stock.domain.outcomes import LevelResult, ReserveResult
 from cerniq_stock.errors import CommandFailedError, OverloadedError, UnavailableError
 from cerniq_stock.store import database as database_module
 from cerniq_stock.store import transaction
+from cerniq_stock.store import writer as writer_module
 from cerniq_stock.store.transaction import Transaction
 from cerniq_stock.store.writer import Limits, Writer
 
@@ -205,6 +206,27 @@ async def test_a_lock_held_by_another_session_is_trouble_and_passes(
         assert (await free).total == 101
     async with Writer(database) as writer:
         assert (await writer.submit(tenant.id, receive("A=1"))).total == 101
+
+
+async def test_many_that_wait_for_a_lock_do_not_wait_one_after_another(
+    database, tenant, superuser, monkeypatch
+):
+    """What is left of the batch fails together when its patience is over."""
+    monkeypatch.setitem(database_module._LIMITS, "lock_timeout", "100ms")
+    monkeypatch.setattr(writer_module, "PATIENCE_S", 0.0)
+    tried: list[int] = []
+    run = Transaction.run
+
+    async def counted(self: Transaction, connection: asyncpg.Connection) -> Any:
+        tried.append(len(self.commands))
+        return await run(self, connection)
+
+    monkeypatch.setattr(Transaction, "run", counted)
+    async with Writer(database) as writer, superuser.transaction():
+        await superuser.execute("SELECT FROM stock_levels FOR UPDATE")
+        tasks = ask(writer, tenant.id, *[receive("A=1")] * 8)
+        assert {type(await outcome(task)) for task in tasks} == {UnavailableError}
+    assert tried == [8, 4, 4]
 
 
 # -- lost connections -----------------------------------------------------------------------

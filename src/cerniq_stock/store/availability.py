@@ -144,9 +144,11 @@ class AvailabilityReader:
         self._closing = True
         while self._free:
             self._wake()
-        await asyncio.gather(*self._workers, return_exceptions=True)
-        while self._ring:
-            self._next().fail(UnavailableError, CLOSED)
+        try:
+            await asyncio.gather(*self._workers, return_exceptions=True)
+        finally:
+            while self._ring:
+                self._next().fail(UnavailableError, CLOSED)
 
     @property
     def waiting(self) -> int:
