@@ -106,7 +106,7 @@ class Stock(Questions):
         command = Reserve(
             id_,
             f"res_{id_}" if key is None else validate.text("reservationKey", key, most=100),
-            validate.reserve_fingerprint(lines, negotiation, kind, rank, lasts_h, replaced or ""),
+            validate.reserve_fingerprint(lines, negotiation, kind, rank, lasts_h, replaced),
             negotiation,
             lines,
             kind,

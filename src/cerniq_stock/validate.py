@@ -180,9 +180,14 @@ def fingerprint(*question: object) -> bytes:
 
 
 def reserve_fingerprint(
-    lines: tuple[Item, ...], negotiation: UUID, type_: str, priority: str, hours: int, replaces: str
+    lines: tuple[Item, ...],
+    negotiation: UUID,
+    type_: str,
+    priority: str,
+    hours: int,
+    replaces: str | None,
 ) -> bytes:
     """Do the same for a reservation, where the general way would be a tenth of all the work."""
     asked = [f"{x.sku}\0{x.quantity}\0{x.product_id}\0{x.unit}" for x in lines]
-    asked += negotiation.hex, type_, priority, str(hours), replaces
+    asked += negotiation.hex, type_, priority, str(hours), replaces or ""
     return blake2b("\0".join(asked).encode(), digest_size=16).digest()

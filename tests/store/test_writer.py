@@ -229,6 +229,24 @@ async def test_many_that_wait_for_a_lock_do_not_wait_one_after_another(
     assert tried == [8, 4, 4]
 
 
+class LostOnce:
+    """Stands for a batch whose connection is lost, and which then turns out to be poisonous."""
+
+    def __init__(self) -> None:
+        self.trouble = [asyncpg.ConnectionDoesNotExistError(), ZeroDivisionError()]
+
+    async def run(self, _: asyncpg.Connection) -> None:
+        raise self.trouble.pop(0)
+
+
+async def test_the_patience_with_the_database_begins_anew_once_it_is_back(database):
+    link = writer_module.Link(database, 15.0)
+    with pytest.raises(ZeroDivisionError):
+        await link.run(LostOnce())
+    assert link._lost_at is None
+    await link.close()
+
+
 # -- lost connections -----------------------------------------------------------------------
 
 COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"

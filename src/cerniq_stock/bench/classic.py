@@ -95,7 +95,7 @@ class Classic:
                 ReservationType.SOFT,
                 Priority.NORMAL,
                 EXPIRES_IN_H,
-                "",
+                None,
             ),
             tenant_id,
             negotiation_id,

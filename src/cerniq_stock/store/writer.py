@@ -314,9 +314,10 @@ class Link:
                 if clock() > self._lost_at + self._reconnect_s:
                     raise UnavailableError("The database does not answer") from error
                 await asyncio.sleep(RECONNECT_DELAY_S)
-            except TRANSIENT:
+            except Exception as error:
+                self._lost_at = None  # whatever it says, the database is there
                 attempts += 1
-                if attempts >= ATTEMPTS:
+                if not isinstance(error, TRANSIENT) or attempts >= ATTEMPTS:
                     raise
             else:
                 self._lost_at = None
