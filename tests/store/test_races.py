@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 from tests.helpers import (
+    Held,
     adjust,
     consume,
     extend,
@@ -26,12 +27,14 @@ from tests.helpers import (
 
 from cerniq_stock.domain.commands import Command
 from cerniq_stock.domain.model import Tenant
+from cerniq_stock.domain.outcomes import ReleaseResult
 from cerniq_stock.domain.reserve import REPLAYED
 from cerniq_stock.store import transaction
 from cerniq_stock.store.database import KEY_LOOKUPS, connect
 from cerniq_stock.store.load import PREPARE
 from cerniq_stock.store.queries import SQL
 from cerniq_stock.store.transaction import Transaction
+from cerniq_stock.store.verify import verify
 from cerniq_stock.store.writer import Limits, Writer
 
 CALLERS = 64
@@ -174,6 +177,108 @@ async def test_the_second_line_of_defence(database, superuser):
         with no_locks(checked=True), pytest.raises(AssertionError):
             await race_two(tenant, callers.raw, asyncio.Barrier(2))
     assert await sold_and_held(superuser, tenant) == (1, 1)
+
+
+# -- a negotiation gives back while goods are reserved for it -------------------------------
+
+
+async def release_and_reserve(
+    superuser: asyncpg.Connection, tenant: UUID, connections: list[Any], *, first: str
+) -> set[str]:
+    """Both for one negotiation, the first at its COMMIT when the second starts; who holds then."""
+    commands = {"release": release("n1"), "reserve": reserve("r1", "A=2")}
+    early, late = Held(connections[0]), connections[1]
+    one = asyncio.create_task(Transaction(tenant, [commands.pop(first)]).run(early))
+    await early.here.wait()
+    two = asyncio.create_task(Transaction(tenant, list(commands.values())).run(late))
+    blocked = "SELECT cardinality(pg_blocking_pids($1)) > 0"
+    while not (  # noqa: ASYNC110 - the server has no event for it
+        two.done() or await superuser.fetchval(blocked, late.get_server_pid())
+    ):
+        await asyncio.sleep(0.002)
+    early.go.set()
+    await asyncio.gather(one, two)
+    rows = await superuser.fetch(
+        "SELECT DISTINCT reservation_id AS id FROM stock_reservation_lines"
+        " WHERE tenant_id = $1 AND held > 0", tenant,
+    )  # fmt: skip
+    return {row["id"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("first", "holding"), [("reserve", set()), ("release", {"r1"})], ids=["reserve", "release"]
+)
+async def test_what_was_reserved_before_a_release_is_released(database, superuser, first, holding):
+    tenant = await put(superuser, shop("A=9 B=9"))
+    async with crowd(database, raw=2) as callers:
+        await callers.ask(0, tenant, reserve("r0", "B=1"))
+        assert await release_and_reserve(superuser, tenant, callers.raw, first=first) == holding
+    assert (await verify(database)).differences == ()
+
+
+@asynccontextmanager
+async def no_lock_of_negotiations(
+    whose: str, connections: list[asyncpg.Connection]
+) -> AsyncIterator[None]:
+    """Either side goes without its lock."""
+    with pytest.MonkeyPatch.context() as patch:
+        if whose == "release":
+            name = "lock_negotiations_to_change"
+            assert "FOR UPDATE" in SQL[name]
+            patch.setitem(SQL, name, SQL[name].replace("FOR UPDATE", ""))
+        else:
+            assert "FOR SHARE" in PREPARE
+            for connection in connections:
+                await connection.execute("DEALLOCATE share_negotiations")
+                await connection.execute(PREPARE.replace("FOR SHARE", ""))
+        yield
+
+
+@pytest.mark.parametrize("whose", ["release", "reserve"])
+async def test_the_locks_of_a_negotiation_are_what_releases_all(database, superuser, whose):
+    """Negative control: without either, the release overlooks what commits meanwhile."""
+    tenant = await put(superuser, shop("A=9 B=9"))
+    async with crowd(database, raw=2) as callers:
+        await callers.ask(0, tenant, reserve("r0", "B=1"))
+        async with no_lock_of_negotiations(whose, callers.raw):
+            left = await release_and_reserve(superuser, tenant, callers.raw, first="reserve")
+    assert left == {"r1"}
+
+
+async def overlooked(callers: Crowd, superuser: asyncpg.Connection, tenant: UUID) -> int:
+    """Many reserve and release for one negotiation; what was made before a release and outlived it.
+
+    Each tells its moment on the database's clock, read under its locks.
+    """
+    answers = await asyncio.gather(
+        *(
+            callers.ask(n, tenant, reserve(f"r{n}", "A=1 B=1") if n % 8 else release("n1"))
+            for n in range(4 * CALLERS)
+        )
+    )
+    releases = [answer for answer in answers if isinstance(answer, ReleaseResult)]
+    assert any(answer.total_released for answer in releases)
+    return await superuser.fetchval(
+        "SELECT count(DISTINCT r.id) FROM unnest($2::timestamptz[]) AS release (at)"
+        " JOIN stock_reservations AS r ON r.created_at < release.at"
+        " WHERE r.tenant_id = $1 AND (r.released_at IS NULL OR r.released_at > release.at)",
+        tenant,
+        [answer.released_at for answer in releases],
+    )
+
+
+async def test_no_release_overlooks_anything_in_a_crowd(database, superuser):
+    tenant = await put(superuser, shop("A=900 B=900"))
+    async with crowd(database) as callers:
+        assert await overlooked(callers, superuser, tenant) == 0
+    assert (await verify(database)).differences == ()
+
+
+async def test_a_crowd_finds_what_a_release_without_lock_overlooks(database, superuser):
+    """Negative control of the crowd."""
+    tenant = await put(superuser, shop("A=900 B=900"))
+    async with crowd(database) as callers, no_lock_of_negotiations("release", callers.raw):
+        assert await overlooked(callers, superuser, tenant) > 0
 
 
 # -- deadlocks ------------------------------------------------------------------------------
