@@ -247,6 +247,52 @@ async def test_the_patience_with_the_database_begins_anew_once_it_is_back(databa
     await link.close()
 
 
+async def timed(task: "asyncio.Task[Any]") -> tuple[Any, float]:
+    """The answer or the error, and how long it took."""
+    start = asyncio.get_running_loop().time()
+    return await outcome(task), asyncio.get_running_loop().time() - start
+
+
+async def test_only_the_first_wait_for_a_database_that_is_away(
+    database, superuser, tenant, monkeypatch
+):
+    """One connection serves all tenants: if each waited for itself, the last would wait longest."""
+    patience_s = 0.4
+    other = replace(tenant, id=uuid4())
+    await put(superuser, shop("A=1", tenant=other))
+    tries: list[None] = []
+
+    async def away(*_: Any, **__: Any) -> None:
+        tries.append(None)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(writer_module, "RECONNECT_DELAY_S", 0.02)
+    async with Writer(database, Limits(connections=1, reconnect_s=patience_s)) as writer:
+        with monkeypatch.context() as patch:
+            patch.setattr(writer_module, "connect", away)
+            error, took = await timed(*ask(writer, tenant.id, receive("A=1")))
+            assert isinstance(error, UnavailableError)
+            assert took >= patience_s
+            assert len(tries) > 2
+            tries.clear()
+            for id_ in (other.id, tenant.id, uuid4()):
+                error, took = await timed(*ask(writer, id_, receive("A=1")))
+                assert isinstance(error, UnavailableError)
+                assert took < patience_s / 2
+            assert len(tries) == 3
+        assert (await writer.submit(other.id, receive("A=1"))).total == 2
+        # it was back in between, so that the next outage is waited for anew
+        await superuser.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'cerniq-stock'"
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(writer_module, "connect", away)
+            error, took = await timed(*ask(writer, tenant.id, receive("A=1")))
+            assert isinstance(error, UnavailableError)
+            assert took >= patience_s
+
+
 # -- lost connections -----------------------------------------------------------------------
 
 COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
@@ -506,6 +552,37 @@ async def test_closing_without_workers_tells_everybody():
     await asyncio.gather(*tasks, return_exceptions=True)
     assert len(done) == 5
     assert {type(task.exception()) for task in done} == {UnavailableError}
+
+
+async def test_a_cancelled_close_tells_everybody(database, tenant, superuser):
+    """Who cancels an orderly end wants an end: those in the batch and those behind it are told."""
+    writer = Writer(database, Limits(connections=1, lanes_per_tenant=1, batch=2))
+    await writer.__aenter__()
+    async with superuser.transaction():
+        await superuser.execute("SELECT FROM stock_levels FOR UPDATE")
+        tasks = ask(writer, tenant.id, *[receive("A=1")] * 5)
+        await until_one_is_blocked(superuser)
+        closing = asyncio.create_task(writer.__aexit__())
+        await asyncio.sleep(0)
+        closing.cancel()
+        done, pending = await asyncio.wait([closing, *tasks], timeout=5)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+    assert len(done) == 6
+    assert closing.cancelled()
+    assert {type(task.exception()) for task in tasks} == {UnavailableError}
+    with pytest.raises(UnavailableError):
+        await writer.submit(tenant.id, receive("A=1"))
+    assert writer.waiting == 0
+    assert not writer._workers
+    assert await superuser.fetchval("SELECT max(total) FROM stock_levels") == 100
+
+
+async def until_one_is_blocked(superuser: asyncpg.Connection) -> None:
+    sql = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    while not await superuser.fetchval(sql):  # noqa: ASYNC110 - the server has no event for it
+        await asyncio.sleep(0.002)
 
 
 async def test_planning_again_is_harmless(database, tenant, caplog):
