@@ -2,14 +2,19 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import typer
 
+from cerniq_stock import validate
+from cerniq_stock.cli import reserving, tenants
 from cerniq_stock.cli.app import NAME, app
 from cerniq_stock.cli.call import SHARED
+from cerniq_stock.cli.options import MOST_ROWS
 from cerniq_stock.cli.problems import EXIT_CODES, REFUSALS
+from cerniq_stock.domain.model import DECIMAL_PLACES
+from cerniq_stock.store.writer import Limits
 
 # That an argument is text goes without saying; choices do not.
 _TYPE = re.compile(r" <(str|list\[str\])>$")
@@ -45,6 +50,7 @@ def page() -> str:
         "## Options of every command\n\nBefore or after the command's name.\n",
         _list(shared, context),
         _exit_codes(),
+        _limits(),
         "## Commands\n",
         *_commands(root, context),
     ]
@@ -59,6 +65,42 @@ def _exit_codes() -> str:
         "What the engine refuses, with the `code` in the JSON document"
         f" ([meanings](refusals.md)):\n\n| refusal | exit code |\n|---|---|\n{refusals}\n"
     )
+
+
+def _limits() -> str:
+    """Figures that a caller runs into, each taken from where it is enforced."""
+    writer = Limits()
+    hours = f"1 to {validate.MAX_HOURS}"
+    most = f"{tenants.MOST:,}"
+    extensions, hours_in_all = (
+        _default(tenants.create, name) for name in ("max_extensions", "max_hours")
+    )
+    whole = ", ".join(unit for unit, places in DECIMAL_PLACES.items() if not places)
+    return f"""## Defaults and limits
+
+| of | limit | default |
+|---|---|---|
+| lines of a reservation, or of a release or sale in part | 1 to {validate.MAX_LINES} | |
+| quantity of a line of a reservation | above 0, at most {validate.MAX_QUANTITY:,} | |
+| every other quantity | at most {validate.MAX_STOCK:,} | |
+| decimal places of a quantity | {max(DECIMAL_PLACES.values())}; none in {whole} | |
+| `reserve --hours`, `replace --hours` | {hours} | {_default(reserving.reserve, "hours")} |
+| `extend --hours` | {hours} | |
+| extensions of a reservation, `tenant create --max-extensions` | 0 to {most} | {extensions} |
+| hours in all, once extended, `tenant create --max-hours` | 1 to {most} | {hours_in_all} |
+| `--key` | {validate.MAX_KEY} characters | |
+| SKU | {validate.MAX_SKU} characters | |
+| `--by` | {validate.MAX_NAME} characters | |
+| `--notes` | {validate.MAX_NOTES} characters | |
+| `--limit` | 1 to {MOST_ROWS:,} | as each command says |
+| commands that wait in one process, then exit code 7 | {writer.waiting:,} | |
+| those of one tenant, then exit code 7 | {writer.waiting_per_tenant:,} | |
+| wait for a database that is away, then exit code 7 | {writer.reconnect_s:g} s | |
+"""
+
+
+def _default(body: Callable[..., Any], name: str) -> Any:
+    return inspect.signature(body).parameters[name].default
 
 
 def _commands(group: Any, context: Any) -> Iterator[str]:
