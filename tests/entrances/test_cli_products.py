@@ -1,6 +1,9 @@
 """Products from CSV: what is read, and what becomes of it."""
 
-from tests.entrances.conftest import PRODUCTS, digest
+from dataclasses import asdict
+
+from cerniq_stock.store.catalog import NewProduct
+from tests.entrances.conftest import PRODUCTS, digest, sql
 
 
 def test_import_creates_then_updates(ok, shop, tmp_path):
@@ -17,6 +20,23 @@ def test_import_creates_then_updates(ok, shop, tmp_path):
     assert found["NEW"]["unit"] == "SET"
     assert found["NEW"]["currency"] == "RON"
     assert found["LAPTOP-14"]["expectedRestockDate"] == "2026-12-31"
+
+
+def test_a_column_left_out_is_set_back_to_its_default(ok, dsn, shop):
+    """As the command's help says, which names the defaults."""
+    others = "SELECT p::text FROM products AS p WHERE sku <> 'LAPTOP-14' ORDER BY sku"
+    levels = "SELECT s::text FROM stock_levels AS s ORDER BY 1"
+    before = sql(dsn, others), sql(dsn, levels)
+    ok("product", "import", "-", stdin="sku,name\nLAPTOP-14,Laptop\n")
+    default = asdict(NewProduct("LAPTOP-14", "Laptop"))
+    del default["id"]
+    (row,) = sql(dsn, f"SELECT {','.join(default)} FROM products WHERE sku = 'LAPTOP-14'")
+    assert dict(row) == default
+    assert (sql(dsn, others), sql(dsn, levels)) == before
+    *told, price, currency, point, amount, _ = list(default.values())[2:]
+    said = ", ".join([*told, "no price", currency, str(point), f"{amount} and no date"])
+    assert price is None
+    assert f"The defaults are {said}." in " ".join(ok("product", "import", "--help").stdout.split())
 
 
 def test_columns_may_come_in_any_order_and_case(ok, shop):

@@ -35,8 +35,13 @@ async def import_(
     """Insert or update products by SKU, all of them or none.
 
     The first line names the columns: sku and name, and as wanted unit, status, price, currency,
-    reorder_point, reorder_quantity, expected_restock_date. An empty cell, or a column that is not
-    there, stands for the default, also where the product exists.
+    reorder_point, reorder_quantity, expected_restock_date.
+
+    An empty cell, or a column that is left out, stands for the default, also where the product
+    exists: importing again without a column sets it back in every product of the file. What shall
+    stay must be in the file. The defaults are BUC, ACTIVE, no price, RON, 10, 100 and no date. A
+    unit does not change once stock was moved in it: all is refused then. Products that are not in
+    the file, and all stock, stay as they are.
     """
     rows = read_products(file)
     call.note(f"{len(rows)} products read")
