@@ -159,6 +159,25 @@ def test_release_by_negotiation_and_by_its_end(ok, negotiation):
     assert id_ in ok("negotiation", "set", negotiation, "dead").stdout
 
 
+@pytest.mark.parametrize("word", ["propsal", "ON_HOLD"])
+def test_an_unknown_state_is_kept_with_a_warning(cli, ok, negotiation, word):
+    id_ = _reserved(ok, negotiation, "LAPTOP-14=1")
+    result = ok("negotiation", "set", negotiation, word, "--json")
+    assert (result.document["state"], result.document["released"]) == (word.upper(), [])
+    assert result.stderr.startswith(f"Warning: {word.upper()} is not among the states known")
+    for known in ("PROPOSAL", "NEGOTIATION", "CLOSING", "DEAD", "TIMEOUT"):
+        assert known in result.stderr
+    assert "ACTIVE" in ok("reservation", "show", id_).stdout
+    assert cli("reserve", "--negotiation", negotiation, "--line", "LAPTOP-14=1").exit_code == 4
+    assert ok("negotiation", "new", word).stderr.startswith("Warning: ")
+    assert ok("negotiation", "set", negotiation, word, "--quiet").stderr == ""
+
+
+@pytest.mark.parametrize("word", ["PROPOSAL", "negotiation", "Closing", "DEAD", "TIMEOUT"])
+def test_a_known_state_needs_no_warning(ok, negotiation, word):
+    assert ok("negotiation", "set", negotiation, word).stderr == ""
+
+
 def test_extend(ok, negotiation):
     id_ = _reserved(ok, negotiation, "LAPTOP-14=1")
     assert re.search(
