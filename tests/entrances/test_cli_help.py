@@ -11,7 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from cerniq_stock.bench.cli import app as bench_app
 from cerniq_stock.cli.app import NAME, app
+from cerniq_stock.cli.call import JSON_HELP
 from cerniq_stock.cli.problems import EXIT_CODES, REFUSALS
 from cerniq_stock.cli.reference import page
 from cerniq_stock.domain.outcomes import Refusal
@@ -110,12 +112,33 @@ def test_a_line_that_makes_no_sense_is_told_in_one_sentence(args):
     assert error == {"code": "USAGE", "message": line.removeprefix("Error: "), "field": None}
 
 
-def test_the_benchmarks_explain_themselves():
+BENCHMARKS = dict(typer.main.get_command(bench_app).commands)
+
+
+def test_the_benchmarks_are_a_group_like_the_others():
     result = run("bench", "--help")
     assert result.exit_code == 0
-    assert "reserve" in result.stdout
-    assert run("bench", "reserve", "--nonsense").exit_code == 2
-    assert run("bench").exit_code == 2
+    assert f"Usage: {NAME} bench" in result.stdout
+    alone = run("bench")
+    assert (alone.exit_code, alone.stdout) == (2, "")
+    for name in BENCHMARKS:
+        assert f"  {name}" in result.stdout
+        assert f"  {name}" in alone.stderr
+    assert run("bench", "--json").document["error"]["code"] == "USAGE"
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_explains_itself_like_every_command(name):
+    result = run("bench", name, "-h")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"Usage: {NAME} bench {name}" in result.stdout
+    usage, _, examples = result.stdout.partition("Examples:")
+    assert f"  {NAME} bench {name}" in examples
+    assert JSON_HELP in usage
+    for param in BENCHMARKS[name].params:
+        assert param.help[0].isupper()
+        assert param.help.endswith(".")
+    assert run("bench", name, "--nonsense").exit_code == 2
 
 
 @pytest.mark.parametrize("args", [["bench", "reserve"], ["demo"]], ids=" ".join)

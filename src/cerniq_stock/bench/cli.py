@@ -2,9 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
 import typer
 
@@ -17,11 +17,31 @@ from cerniq_stock.bench.scratch import server_dsn
 from cerniq_stock.bench.verify_load import bench_verify
 from cerniq_stock.bench.workload import Load, Plan
 from cerniq_stock.settings import Settings
+from cerniq_stock.validate import MAX_LINES
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 app = typer.Typer(
     help="Measure the engine on a scratch database that is dropped afterwards.",
-    no_args_is_help=True,
+    add_completion=False,
+    context_settings=CONTEXT,
+    rich_markup_mode=None,
 )
+
+
+@app.callback(invoke_without_command=True)
+def _enter(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help(), err=True)
+        raise typer.Exit(2)
+
+
+def command(*examples: str) -> Callable[[F], F]:
+    """Register a function as a command that looks like those of the engine itself."""
+    lines = "\n".join(["\b", "Examples:", *[f"  cerniq-stock bench {each}" for each in examples]])
+    return app.command(epilog=lines, context_settings=CONTEXT)
 
 
 class Benchmark(Protocol):
@@ -31,32 +51,45 @@ class Benchmark(Protocol):
         """Run it on this server."""
 
 
-Callers = Annotated[int, typer.Option(min=1, max=5_000, help="callers that ask at once")]
-Products = Annotated[int, typer.Option(min=10, max=1_000_000, help="products of all tenants")]
-Tenants = Annotated[int, typer.Option(min=1, max=10_000, help="tenants")]
-Seconds = Annotated[float, typer.Option(min=0.1, max=3_600, help="length of a measured window")]
-AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document")]
+def _count(least: int, most: int | None, text: str) -> Any:
+    return typer.Option(metavar="N", min=least, max=most, help=text)
 
 
-@app.command()
+Callers = Annotated[int, _count(1, 5_000, "So many ask at once.")]
+Products = Annotated[int, _count(10, 1_000_000, "Products of all tenants together.")]
+Tenants = Annotated[int, _count(1, 10_000, "So many tenants.")]
+Seconds = Annotated[
+    float, typer.Option(metavar="S", min=0.1, max=3_600, help="Length of a measured window.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document on stdout.")]
+
+
+@command(
+    "reserve --load hot --against classic",
+    "reserve --callers 50 --lines 5 --seconds 10 --json",
+)
 def reserve(
-    load: Annotated[Load, typer.Option(help="which products the requests name")] = Load.SPREAD,
+    load: Annotated[
+        Load, typer.Option(case_sensitive=False, help="Which products the requests name.")
+    ] = Load.SPREAD,
     callers: Callers = 200,
-    lines: Annotated[int, typer.Option(min=1, max=100, help="lines of a request")] = 1,
+    lines: Annotated[int, _count(1, MAX_LINES, "Lines of a request.")] = 1,
     tenants: Tenants = 1,
     products: Products = 10_000,
     seconds: Seconds = 5.0,
     rounds: Annotated[
-        int | None,
-        typer.Option(min=1, max=100, help="windows of each side; default 1, or 3 against"),
+        int | None, _count(1, 100, "Windows of each side; without it 1, or 3 --against another.")
     ] = None,
-    against: Annotated[Against | None, typer.Option(help="what to compare with")] = None,
-    connections: Annotated[
-        int, typer.Option(min=1, max=1_000, help="connections of the classic side")
-    ] = CONNECTIONS,
+    against: Annotated[
+        Against | None, typer.Option(case_sensitive=False, help="What to compare with.")
+    ] = None,
+    connections: Annotated[int, _count(1, 1_000, "Connections of the classic side.")] = CONNECTIONS,
     as_json: AsJson = False,
 ) -> None:
-    """Reservations in a closed loop, alone or in turns with something to compare with."""
+    """Reserve in a closed loop.
+
+    Alone, or in turns with what it is compared with.
+    """
     if against is Against.PGBENCH and (load not in (Load.SPREAD, Load.HOT) or lines > 1):
         raise typer.BadParameter("pgbench knows the loads spread and hot, with one line")
     plan = Plan(load, callers, lines, tenants, products)
@@ -65,23 +98,23 @@ def reserve(
     _present("reserve", partial(found, seconds=seconds, rounds=turns), as_json)
 
 
-@app.command()
+@command("read --callers 200 --skus 20")
 def read(
     callers: Callers = 200,
-    skus: Annotated[int, typer.Option(min=1, max=2_000, help="SKUs of a question")] = 1,
+    skus: Annotated[int, _count(1, 2_000, "SKUs of a question.")] = 1,
     tenants: Tenants = 1,
     products: Products = 10_000,
     seconds: Seconds = 5.0,
     as_json: AsJson = False,
 ) -> None:
-    """Availability questions in a closed loop."""
+    """Ask for availability in a closed loop."""
     plan = Plan(Load.SPREAD, callers, skus, tenants, products)
     _present("read", partial(bench_read, plan, seconds=seconds), as_json)
 
 
-@app.command()
+@command("expire --reservations 100000 --callers 50")
 def expire(
-    reservations: Annotated[int, typer.Option(min=1, help="expired reservations")] = 100_000,
+    reservations: Annotated[int, _count(1, None, "So many are past their time.")] = 100_000,
     callers: Callers = 50,
     products: Products = 10_000,
     as_json: AsJson = False,
@@ -91,9 +124,9 @@ def expire(
     _present("expire", partial(bench_expire, plan, reservations=reservations), as_json)
 
 
-@app.command()
+@command("verify --movements 1000000 --json")
 def verify(
-    movements: Annotated[int, typer.Option(min=100, help="movements to verify")] = 10_000_000,
+    movements: Annotated[int, _count(100, None, "So many are verified.")] = 10_000_000,
     products: Products = 10_000,
     tenants: Tenants = 1,
     as_json: AsJson = False,
