@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
@@ -16,6 +17,9 @@ from cerniq_stock.store.database import create_database, drop_database
 from cerniq_stock.store.migrate import migrate
 
 _numbers = count(1)
+
+# A shell's background jobs ignore Ctrl-C, and so would the programs that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
