@@ -18,21 +18,28 @@ from cerniq_stock.domain.commands import (
     Adjust,
     Command,
     Count,
+    CreateOrder,
     Extend,
     Item,
+    OrderPart,
     Quantity,
     Receive,
     Release,
     Reserve,
+    ReserveOrder,
     Return,
+    ReturnOrder,
     SetNegotiation,
 )
 from cerniq_stock.domain.model import (
+    NEVER,
     ZERO,
     Level,
     Line,
     Movement,
     Notification,
+    Order,
+    OrderLine,
     Priority,
     Product,
     ReleaseReason,
@@ -63,7 +70,7 @@ _NOT_ASKED = {"reservation_id", "key", "fingerprint", "by", "notes", "requested_
 def sealed(command: Command) -> Command:
     """The command with the digest of what it asks, as the service makes it."""
     asked = [getattr(command, f.name) for f in fields(command) if f.name not in _NOT_ASKED]
-    if not isinstance(command, Reserve) and hasattr(command, "reservation_id"):
+    if not isinstance(command, (Reserve, ReserveOrder)) and hasattr(command, "reservation_id"):
         asked.append(command.reservation_id)
     digest = blake2b(repr((type(command), asked)).encode(), digest_size=16).digest()
     return replace(command, fingerprint=digest)
@@ -122,6 +129,32 @@ def count(item: str, *, into: str | None = None, key: str | None = None) -> Coun
     return sealed(Count(key, b"", None, None, sku, into, amount))
 
 
+def order(name: str, items: str | Iterable[Item], *, of: str | None = None, **rest: Any) -> Command:
+    """Take order `o…` down, of negotiation `n…` if any."""
+    if isinstance(items, str):
+        items = [Item(sku, amount) for sku, amount in amounts(items)]
+    key = rest.pop("key", None)
+    origin = uid(of) if of else None
+    return sealed(CreateOrder(key, b"", None, None, uid(name), origin, tuple(items)))
+
+
+def reserve_order(name: str, id_: str, *, key: str | None = None) -> ReserveOrder:
+    return sealed(ReserveOrder(key, b"", None, None, uid(name), id_))
+
+
+def of_order(kind: Any, name: str, parts: str | None = None, **rest: Any) -> Any:
+    """`of_order(DeductOrder, "o1", "A=2 3=1")`: two of A and one of line 3; all without parts."""
+    into, key = rest.pop("into", None), rest.pop("key", None)
+    asked = None
+    if parts is not None:
+        asked = tuple(
+            OrderPart(n, line_no=int(x)) if x.isdigit() else OrderPart(n, x)
+            for x, n in amounts(parts)
+        )
+    where = (into,) if kind is ReturnOrder else ()
+    return sealed(kind(key, b"", None, None, uid(name), asked, *where))
+
+
 def amounts(text: str) -> list[tuple[str, Decimal]]:
     """`"A=4 B=0.5"` as pairs."""
     return [(sku, Decimal(n)) for sku, _, n in (word.partition("=") for word in text.split())]
@@ -176,6 +209,10 @@ def fold(state: State, changes: Changes) -> State:
             **{m.command.key: (m.command.fingerprint, m.answer) for m in changes.created},
         },
         answers={**state.answers, **{key: (seal, told) for key, seal, told in changes.answers}},
+        orders={
+            **state.orders,
+            **{order.id: order for order in (*changes.new_orders, *changes.changed_orders)},
+        },
     )
 
 
@@ -190,6 +227,34 @@ def with_due(state: State, now: datetime) -> State:
         for product_id, of in state.levels.items()
     }
     return replace(state, levels=levels)
+
+
+def check_orders(state: State, movements: Iterable[Movement]) -> None:
+    """Each quantity of an order is in one place, and moved once; `movements` are all there are."""
+    moved: dict[tuple[UUID | None, UUID, str], Decimal] = {}
+    for move in movements:
+        place = move.order_id, move.product_id, move.type
+        moved[place] = moved.get(place, ZERO) + move.total_delta
+    expected = {place: ZERO for place in moved if place[0] is not None}
+    for order_ in state.orders.values():
+        held = dict.fromkeys((line.line_no for line in order_.lines), ZERO)
+        if order_.reservation_id is not None:
+            for at in state.reservations[order_.reservation_id].lines:
+                held[at.line_no] += at.held
+        for line in order_.lines:
+            assert min(line.reserved, line.deducted, line.released, line.returned) >= 0
+            assert line.reserved + line.deducted + line.released <= line.quantity
+            assert line.returned <= line.deducted
+            assert line.reserved == held[line.line_no]
+            for kind, amount in (("SALE", -line.deducted), ("RETURN", line.returned)):
+                place = order_.id, line.product_id, kind
+                expected[place] = expected.get(place, ZERO) + amount
+    assert {place: moved.get(place, ZERO) for place in expected} == expected
+    for reservation in state.reservations.values():
+        if reservation.order_id is not None:
+            assert state.orders[reservation.order_id].reservation_id == reservation.id
+            assert reservation.expires_at == NEVER
+            assert reservation.negotiation_id is None
 
 
 def is_due(reservation: Reservation, now: datetime) -> bool:
@@ -268,14 +333,14 @@ async def read_back(connection: asyncpg.Connection, tenant: Tenant) -> Stored:
         levels,
         negotiations=dict(rows["negotiations"]),
         reservations={
-            row["id"]: Reservation(*list(row)[:8], lines.get(row["id"], ()), *list(row)[8:])
-            for row in rows["reservations"]
+            row["id"]: _reservation(row, lines.get(row["id"], ())) for row in rows["reservations"]
         },
         reserve_answers={row["reservation_key"]: _first_answer(row) for row in rows["answers"]},
         answers={
             key: (fingerprint, wire.loads_answer(type_, text))
             for key, fingerprint, type_, text in rows["commands"]
         },
+        orders=_orders(rows),
     )
     return Stored(
         state,
@@ -284,12 +349,33 @@ async def read_back(connection: asyncpg.Connection, tenant: Tenant) -> Stored:
     )
 
 
+def _reservation(row: asyncpg.Record, lines: tuple[Line, ...]) -> Reservation:
+    stored = Reservation(*list(row)[:8], lines, *list(row)[8:])
+    return stored._replace(expires_at=_end(stored.expires_at))
+
+
+def _end(at: datetime) -> datetime:
+    """What asyncpg makes of `infinity` has no zone."""
+    return NEVER if at.tzinfo is None else at
+
+
+def _orders(rows: Mapping[str, Iterable[asyncpg.Record]]) -> dict[UUID, Order]:
+    lines: dict[UUID, tuple[OrderLine, ...]] = {}
+    for id_, *line in rows["order_lines"]:
+        lines[id_] = (*lines.get(id_, ()), OrderLine(*line))
+    orders = {}
+    for id_, negotiation_id, reservation_id, status in rows["orders"]:
+        orders[id_] = Order(id_, negotiation_id, lines[id_], reservation_id)
+        assert orders[id_].status == status, (status, orders[id_])
+    return orders
+
+
 def _first_answer(row: asyncpg.Record) -> tuple[bytes, dict[str, Any]]:
     errors = wire.loads_errors(row["errors_json"])
     items = wire.loads_items(row["items_json"])
     return row["fingerprint"], first_answer(
         row["id"], items, errors, row["total_reserved"], row["total_requested"],
-        row["first_expires_at"],
+        _end(row["first_expires_at"]),
     )  # fmt: skip
 
 
@@ -313,8 +399,8 @@ _READ = {
     " FROM stock_levels WHERE tenant_id = $1",
     "negotiations": "SELECT id, state FROM negotiations WHERE tenant_id = $1",
     "reservations": "SELECT id, reservation_key, negotiation_id, type, priority, status,"
-    " created_at, expires_at, extensions, released_at, release_reason, released_by, release_notes"
-    " FROM stock_reservations WHERE tenant_id = $1 ORDER BY id",
+    " created_at, expires_at, extensions, released_at, release_reason, released_by, release_notes,"
+    " order_id FROM stock_reservations WHERE tenant_id = $1 ORDER BY id",
     "answers": "SELECT reservation_key, fingerprint, id, items_json, errors_json, total_reserved,"
     " total_requested, first_expires_at FROM stock_reservations WHERE tenant_id = $1",
     "lines": "SELECT l.reservation_id, l.line_no, l.product_id, p.sku, l.warehouse, l.reserved,"
@@ -327,7 +413,14 @@ _READ = {
     " WHERE tenant_id = $1",
     "movements": "SELECT product_id, sku, warehouse, type, total_delta, reserved_delta,"
     " blocked_delta, previous_available, sequence, reference_type, reference_id, negotiation_id,"
-    " notes, created_by FROM stock_movements WHERE tenant_id = $1 ORDER BY created_at, id",
+    " order_id, notes, created_by FROM stock_movements WHERE tenant_id = $1"
+    " ORDER BY created_at, id",
+    "orders": "SELECT id, negotiation_id, reservation_id, status FROM stock_orders"
+    " WHERE tenant_id = $1 ORDER BY id",
+    "order_lines": "SELECT l.order_id, l.line_no, l.product_id, p.sku, l.quantity, l.reserved,"
+    " l.deducted, l.released, l.returned FROM stock_order_lines AS l"
+    " JOIN products AS p ON p.tenant_id = $1 AND p.id = l.product_id"
+    " WHERE l.tenant_id = $1 ORDER BY l.order_id, l.line_no",
     "notifications": "SELECT type, severity, title, message, entity_type, entity_id"
     " FROM notifications WHERE tenant_id = $1 ORDER BY created_at, id",
 }

@@ -21,6 +21,7 @@ from cerniq_stock.views import (
     LevelView,
     MovementView,
     NotificationView,
+    OrderView,
     ProductView,
     Report,
     ReservationView,
@@ -153,6 +154,33 @@ class Questions:
             limit=limit,
         )
 
+    async def order(self, tenant_id: UUID, order_id: UUID) -> OrderView:
+        """Look an order up with its lines. Raises NotFoundError."""
+        id_ = validate.uuid("orderId", order_id)
+        found = await reads.order(self._app, validate.uuid("tenantId", tenant_id), id_)
+        if found is None:
+            raise NotFoundError(f"Order {order_id} not found")
+        return found
+
+    async def orders(
+        self,
+        tenant_id: UUID,
+        *,
+        status: str | None = None,
+        negotiation_id: UUID | None = None,
+        after_id: UUID | None = None,
+        limit: int = 50,
+    ) -> tuple[OrderView, ...]:
+        """List orders, the newest first."""
+        return await reads.orders(
+            self._app,
+            validate.uuid("tenantId", tenant_id),
+            status=status,
+            negotiation_id=negotiation_id,
+            after_id=after_id,
+            limit=limit,
+        )
+
     async def movements(
         self,
         tenant_id: UUID,
@@ -160,6 +188,7 @@ class Questions:
         sku: str | None = None,
         warehouse: str | None = None,
         reference_id: str | None = None,
+        order_id: UUID | None = None,
         type: str | None = None,  # noqa: A002 - the column's name
         since: datetime | None = None,
         until: datetime | None = None,
@@ -173,6 +202,7 @@ class Questions:
             sku=sku,
             warehouse=warehouse,
             reference_id=reference_id,
+            order_id=order_id,
             type=type,
             since=since,
             until=until,

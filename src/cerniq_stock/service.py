@@ -4,12 +4,10 @@ Each call checks its input, hands one command to the writer or one question to t
 returns the answer. Refusals come back as values; trouble is raised (`cerniq_stock.errors`).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import TypeVar, cast
+from typing import cast
 from uuid import UUID
-
-import asyncpg
 
 from cerniq_stock import validate
 from cerniq_stock.domain.commands import (
@@ -35,18 +33,14 @@ from cerniq_stock.domain.outcomes import (
     ReserveResult,
 )
 from cerniq_stock.errors import InvalidInputError
-from cerniq_stock.questions import Questions
-from cerniq_stock.store.availability import AvailabilityReader
+from cerniq_stock.ordering import Number, Ordering
 from cerniq_stock.store.ids import new_id
 from cerniq_stock.store.sweep import sweep_all
-from cerniq_stock.store.writer import Writer
 
-A = TypeVar("A")
-Number = Decimal | int | str
 Amounts = Mapping[str, Number] | Iterable[Quantity]
 
 
-class Stock(Questions):
+class Stock(Ordering):
     """A handle on the engine; `cerniq_stock.open_stock()` makes one.
 
     Every call names the tenant first. `key` makes a call repeatable: the same key with the same
@@ -57,17 +51,6 @@ class Stock(Questions):
     Every call may raise InvalidInputError (nothing changed), OverloadedError (not taken, try
     later) or UnavailableError (outcome unknown: repeat with the same key).
     """
-
-    def __init__(
-        self,
-        dsn: str,
-        writer: Writer,
-        availability: AvailabilityReader,
-        app: asyncpg.Pool,
-        operator: asyncpg.Pool,
-    ) -> None:
-        super().__init__(dsn, availability, app, operator)
-        self._writer = writer
 
     # -- reservations -----------------------------------------------------------------------
 
@@ -311,26 +294,6 @@ class Stock(Questions):
         name = validate.text("sku", sku, most=validate.MAX_SKU)
         where = validate.optional_text("warehouse", warehouse, most=50)
         return await self._ask(LevelResult, tenant_id, kind, key, by, notes, name, where, *rest)
-
-    async def _ask(
-        self,
-        _: type[A],
-        tenant_id: UUID,
-        kind: Callable[..., KeyedCommand],
-        key: str | None,
-        by: str | None,
-        notes: str | None,
-        *rest: object,
-    ) -> A | Refused:
-        command = kind(
-            validate.optional_text("key", key, most=validate.MAX_KEY),
-            validate.fingerprint(kind.__name__, rest),
-            validate.optional_text("by", by, most=validate.MAX_NAME),
-            validate.optional_text("notes", notes, most=validate.MAX_NOTES),
-            *rest,
-        )
-        answer = await self._writer.submit(validate.uuid("tenantId", tenant_id), command)
-        return cast("A | Refused", answer)
 
 
 def _reference(reference: str | None) -> str | None:

@@ -12,13 +12,15 @@ from hashlib import blake2b
 from typing import Any, TypeVar
 from uuid import UUID
 
-from cerniq_stock.domain.commands import Item, Quantity
+from cerniq_stock.domain.commands import Item, OrderPart, Quantity
 from cerniq_stock.domain.model import Unit
 from cerniq_stock.errors import InvalidInputError
 
 MAX_LINES = 100
+MAX_ORDER_LINES = 5_000
 MAX_QUANTITY = Decimal(10_000)
 MAX_STOCK = Decimal(10_000_000_000)
+MAX_ORDERED = Decimal(1_000_000_000)
 MAX_HOURS = 168
 MAX_SKU = 50
 MAX_KEY = 100
@@ -127,20 +129,22 @@ def state(field: str, value: str) -> str:
     return value
 
 
-def items(lines: Iterable[Item]) -> tuple[Item, ...]:
-    """Accept 1 to 100 lines of a reservation."""
+def items(
+    lines: Iterable[Item], *, most: int = MAX_LINES, most_quantity: Decimal = MAX_QUANTITY
+) -> tuple[Item, ...]:
+    """Accept 1 to `most` lines: those of a reservation, unless told otherwise."""
     try:
-        checked = tuple([_item(line) for line in lines])
+        checked = tuple([_item(line, most_quantity) for line in lines])
     except (TypeError, AttributeError):
         raise InvalidInputError("items", "items must be a list of Item") from None
-    if not 1 <= len(checked) <= MAX_LINES:
-        raise InvalidInputError("items", f"{len(checked)} lines; there may be 1 to {MAX_LINES}")
+    if not 1 <= len(checked) <= most:
+        raise InvalidInputError("items", f"{len(checked)} lines; there may be 1 to {most}")
     return checked
 
 
-def _item(line: Item) -> Item:
+def _item(line: Item, most_quantity: Decimal) -> Item:
     sku = text("sku", line.sku, most=MAX_SKU)
-    quantity = positive("quantity", line.quantity, most=MAX_QUANTITY)
+    quantity = positive("quantity", line.quantity, most=most_quantity)
     product_id = None if line.product_id is None else uuid("productId", line.product_id)
     unit = None if line.unit is None else choice("unitOfMeasure", Unit, line.unit)
     return Item(sku, quantity, product_id, unit)
@@ -163,6 +167,40 @@ def quantities(
     if not 1 <= len(checked) <= MAX_LINES:
         raise InvalidInputError("items", f"{len(checked)} lines; there may be 1 to {MAX_LINES}")
     return checked
+
+
+def order_parts(
+    parts: Mapping[str, Decimal] | Iterable[OrderPart] | None,
+) -> tuple[OrderPart, ...] | None:
+    """Accept parts of an order, by SKU or by line; None means all there is."""
+    if parts is None:
+        return None
+    if isinstance(parts, Mapping):
+        parts = [OrderPart(quantity, sku) for sku, quantity in parts.items()]
+    try:
+        checked = tuple([_part(part) for part in parts])
+    except (TypeError, AttributeError):
+        raise InvalidInputError("items", "items must be parts of an order") from None
+    if not 1 <= len(checked) <= MAX_ORDER_LINES:
+        raise InvalidInputError(
+            "items", f"{len(checked)} parts; there may be 1 to {MAX_ORDER_LINES}"
+        )
+    return checked
+
+
+def _part(part: OrderPart) -> OrderPart:
+    if part.sku is None and part.line_no is None:
+        raise InvalidInputError("items", "each part must name a line or a SKU")
+    line_no = part.line_no
+    if line_no is not None and (type(line_no) is not int or line_no < 1):
+        raise InvalidInputError(
+            "lineNo", f"lineNo must be a whole number from 1: {_shown(line_no)}"
+        )
+    return OrderPart(
+        positive("quantity", part.quantity),
+        optional_text("sku", part.sku, most=MAX_SKU),
+        line_no,
+    )
 
 
 def _pair(entry: Any) -> tuple[Any, Any]:

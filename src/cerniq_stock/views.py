@@ -5,7 +5,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from cerniq_stock.domain.outcomes import ItemResult, ReservationError, Wire
+from cerniq_stock.domain.outcomes import ItemResult, OrderLineResult, ReservationError, Wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +47,16 @@ class LevelView(Wire):
 
 @dataclass(frozen=True, slots=True)
 class Holder(Wire):
-    """A live line that holds goods."""
+    """A live line that holds goods, for a negotiation or, without end, for an order."""
 
     reservation_id: str
-    negotiation_id: UUID
+    negotiation_id: UUID | None
+    order_id: UUID | None
     type: str
     priority: str
     warehouse: str
     held: Decimal
-    expires_at: datetime
+    expires_at: datetime | None
     requested_by: str | None
 
 
@@ -86,12 +87,14 @@ class LineView(Wire):
 class ReservationView(Wire):
     """A reservation as it stands: `status` is EXPIRED from the instant of expiry on.
 
-    `items` and `errors` are the first answer, as given; `lines` are what is held now.
+    `items` and `errors` are the first answer, as given; `lines` are what is held now. One of an
+    order has no negotiation and no end.
     """
 
     id: str
     reservation_key: str
-    negotiation_id: UUID
+    negotiation_id: UUID | None
+    order_id: UUID | None
     type: str
     status: str
     priority: str
@@ -100,7 +103,7 @@ class ReservationView(Wire):
     total_held: Decimal
     extensions: int
     created_at: datetime
-    expires_at: datetime
+    expires_at: datetime | None
     released_at: datetime | None
     release_reason: str | None
     released_by: str | None
@@ -111,6 +114,25 @@ class ReservationView(Wire):
     items: tuple[ItemResult, ...] = ()
     errors: tuple[ReservationError, ...] = ()
     lines: tuple[LineView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OrderView(Wire):
+    """An order as it stands; the figures are sums over its lines, which a list leaves out."""
+
+    id: UUID
+    negotiation_id: UUID | None
+    reservation_id: str | None
+    status: str
+    quantity: Decimal
+    reserved: Decimal
+    deducted: Decimal
+    released: Decimal
+    returned: Decimal
+    line_count: int
+    created_at: datetime
+    updated_at: datetime
+    lines: tuple[OrderLineResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
+from cerniq_stock.store.begin import PREPARE
 from cerniq_stock.store.database import KEY_LOOKUPS, connect, create_database
-from cerniq_stock.store.load import PREPARE
 from tests.domain.script import Postgres, Pure
 from tests.domain.script import check as check_table
 

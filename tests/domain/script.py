@@ -18,14 +18,15 @@ from uuid import uuid4
 import asyncpg
 
 from cerniq_stock.domain.batch import decide_many
-from cerniq_stock.domain.commands import Command, Item
+from cerniq_stock.domain.commands import Command, DeductOrder, Item, ReleaseOrder, ReturnOrder
 from cerniq_stock.domain.messages import plain
-from cerniq_stock.domain.model import Level, Movement, Notification, Product, Tenant, Unit
+from cerniq_stock.domain.model import NEVER, Level, Movement, Notification, Product, Tenant, Unit
 from cerniq_stock.domain.outcomes import (
     ExtendResult,
     ItemResult,
     LevelResult,
     NegotiationResult,
+    OrderResult,
     Refused,
     ReleaseResult,
     ReserveResult,
@@ -216,8 +217,8 @@ class _Script:
         return " ".join([reservation.status, *filter(None, [reservation.release_reason]), *held])
 
     def _lasts(self, stored: Stored, now: datetime, id_: str) -> str:
-        left = stored.state.reservations[id_].expires_at - now
-        return f"{round(left / timedelta(hours=1))}h"
+        until = stored.state.reservations[id_].expires_at
+        return "for ever" if until == NEVER else f"{round((until - now) / timedelta(hours=1))}h"
 
     def _saw(self, _: Stored, __: datetime, id_: str) -> str:
         """What each line found available and what it left."""
@@ -226,6 +227,12 @@ class _Script:
 
     def _backorder(self, _: Stored, __: datetime, id_: str) -> str:
         return " ".join(str(item.backorder_date or "-") for item in self.answers[id_].items)
+
+    def _stands(self, stored: Stored, _: datetime, name: str) -> str:
+        """Status and, of each line, quantity, reserved, deducted, released, returned."""
+        order = stored.state.orders[uid(name)]
+        lines = [f"{x.sku}={'/'.join(map(plain, x[3:]))}" for x in order.lines]
+        return " ".join([order.status, *lines])
 
     def _told(self, stored: Stored, _: datetime) -> str:
         """Notifications since this was last asked."""
@@ -298,7 +305,31 @@ def _negotiation(name: str, state: str, *words: str) -> Command:
     return helpers.negotiation(name, state, **_options(words)[1])
 
 
+def _order(name: str, *words: str) -> Command:
+    """`order o1 A=2 B=1 of=n1`."""
+    plain_words, options = _options(words)
+    unit = options.pop("unit", None)
+    items = [
+        Item(sku, n, None, Unit(unit) if unit else None)
+        for sku, n in helpers.amounts(" ".join(plain_words))
+    ]
+    return helpers.order(name, items, **options)
+
+
+def _of_order(kind: Any) -> Any:
+    def command(name: str, *words: str) -> Command:
+        plain_words, options = _options(words)
+        return helpers.of_order(kind, name, " ".join(plain_words) or None, **options)
+
+    return command
+
+
 COMMANDS = {
+    "order": _order,
+    "hold": lambda name, id_, *words: helpers.reserve_order(name, id_, **_options(words)[1]),
+    "cancel": _of_order(ReleaseOrder),
+    "deliver": _of_order(DeductOrder),
+    "return": _of_order(ReturnOrder),
     "reserve": _reserve,
     "release": _release,
     "consume": lambda of, *words: _release(of, *words, "CONSUMED"),
@@ -357,7 +388,17 @@ def _show_extend(answer: ExtendResult) -> list[str]:
     return [answer.reservation_id, f"x{answer.extensions}"]
 
 
+def _show_order(answer: OrderResult) -> list[str]:
+    """Status, how much was done; or each line that could not be."""
+    assert answer.success != bool(answer.errors)
+    if answer.errors:
+        assert not answer.quantity
+        return [f"{error.sku}:{error.code}" for error in answer.errors]
+    return [answer.status, plain(answer.quantity), *(["warned"] if answer.warnings else [])]
+
+
 _SHOW: dict[type, Any] = {
+    OrderResult: _show_order,
     ReserveResult: _show_reserve,
     ReleaseResult: _show_release,
     ExtendResult: _show_extend,

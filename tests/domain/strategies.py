@@ -4,10 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from uuid import UUID
 
 from hypothesis import strategies as st
 
-from cerniq_stock.domain.commands import Command, Item, Quantity, Reserve
+from cerniq_stock.domain.commands import (
+    Command,
+    CreateOrder,
+    DeductOrder,
+    Item,
+    OrderCommand,
+    OrderPart,
+    Quantity,
+    ReleaseOrder,
+    Reserve,
+    ReserveOrder,
+    ReturnOrder,
+)
 from cerniq_stock.domain.model import Level, Product, Tenant, Unit
 from cerniq_stock.domain.work import State
 from tests import helpers
@@ -71,6 +84,8 @@ SKUS = st.sampled_from(["A"] * 5 + ["B"] * 4 + ["OLD", "NONE"] + ["K"] * 5 + ["A
 deals = st.sampled_from(["n1"] * 8 + ["n3", "n4"] + ["n2"] * 3 + ["n1"] * 7)
 keys = st.sampled_from([None] * 8 + ["k1", "k2", "k3"] + [None] * 9)
 ids = st.integers(0, 15).map("#{}".format)
+order_ids = st.sampled_from([0, 0, 0, 1, 4, 3, 2, 1, 1, 0]).map("#{}".format)
+origins = st.sampled_from([None, "n1", None, "n3", "n4", "n2", "n1", None, "n1"])
 warehouses = st.sampled_from([None, None, "W1", "W9", "W2", "W2", "W2"])
 
 
@@ -149,6 +164,49 @@ def on_the_shelf(draw: st.DrawFn, skus: st.SearchStrategy[str] = SKUS) -> Comman
 
 
 @st.composite
+def new_orders(draw: st.DrawFn, skus: st.SearchStrategy[str] = SKUS) -> Command:
+    """Its id is given later; now and then it is the id of another order."""
+    lines = draw(st.lists(items(skus, 3), min_size=1, max_size=3))
+    command = helpers.order("", lines, of=draw(origins), key=draw(keys))
+    id_ = draw(order_ids) if draw(st.integers(0, 11)) == 5 else "#new"
+    return replace(command, order_id=id_)  # type: ignore[arg-type]
+
+
+@st.composite
+def _order_parts(draw: st.DrawFn) -> tuple[OrderPart, ...] | None:
+    if draw(st.booleans()):
+        return None
+    parts = []
+    for _ in range(draw(st.integers(1, 2))):
+        sku = draw(st.sampled_from(["A", "A", "A", "K", "B", "A"]))
+        quantity = draw(quantities(sku, most=2))
+        number = draw(st.sampled_from([1, 1, 2, 4, 3, 2, 1])) if draw(st.booleans()) else None
+        by_both = number is None or draw(st.integers(0, 5)) == 3
+        parts.append(OrderPart(quantity, sku if by_both else None, number))
+    return tuple(parts)
+
+
+@st.composite
+def order_steps(draw: st.DrawFn) -> Command:
+    """What follows an order; which one is said later."""
+    kinds = [ReserveOrder, DeductOrder, ReturnOrder, ReleaseOrder, DeductOrder, ReserveOrder]
+    kind, key = draw(st.sampled_from(kinds)), draw(keys)
+    if kind is ReserveOrder:
+        command: Command = helpers.reserve_order("", "", key=key)
+    else:
+        command = helpers.of_order(kind, "", into=draw(warehouses), key=key)
+        command = replace(command, parts=draw(_order_parts()))
+    return replace(command, order_id=draw(order_ids))  # type: ignore[arg-type]
+
+
+@st.composite
+def on_orders(draw: st.DrawFn, skus: st.SearchStrategy[str] = SKUS) -> list[Command]:
+    """What is asked of orders one after the other, mostly of a new one."""
+    first = draw(st.lists(new_orders(skus), max_size=1))
+    return first + draw(st.lists(order_steps(), min_size=1, max_size=4))
+
+
+@st.composite
 def any_command(draw: st.DrawFn, skus: st.SearchStrategy[str] = SKUS) -> Command | Again:
     # `one_of` would count a strategy that stands there twice as one
     kinds = [
@@ -157,6 +215,8 @@ def any_command(draw: st.DrawFn, skus: st.SearchStrategy[str] = SKUS) -> Command
         extensions(),
         endings(),
         *[on_the_shelf(skus)] * 3,
+        *[new_orders(skus)] * 3,
+        *[order_steps()] * 5,
         *[st.integers(1, 8).map(Again)] * 2,
         *[reservations(skus)] * 4,
     ]
@@ -174,16 +234,20 @@ class Numbering:
     def __init__(self) -> None:
         self.asked: list[Command] = []
         self.reserved = 0
+        self.ordered = 0
 
     def __call__(self, state: State, drawn: Sequence[Command | Again]) -> list[Command]:
         known = list(state.reservations)
         live = [r.id for r in state.reservations.values() if r.status == "ACTIVE"]
+        orders = list(state.orders)
         made: list[Command] = []
         for of in drawn:
             if isinstance(of, Again) and len(self.asked) < of.back:
                 continue
             asked = self.asked[-of.back] if isinstance(of, Again) else of
             command = self._named(asked, known, live)
+            if isinstance(command, OrderCommand):
+                command = self._of_order(command, orders)
             self.asked.append(command)
             made.append(command)
         return made
@@ -196,10 +260,24 @@ class Numbering:
                 n = int(drawn[1:])
                 pick = known if 5 <= n <= 7 else live
                 of = sealed(replace(of, **{name: pick[-1 - n % len(pick)] if pick else "r0000"}))
-        if isinstance(of, Reserve):
+        if isinstance(of, (Reserve, ReserveOrder)):
             self.reserved += 1
             id_ = f"r{self.reserved:04d}"
-            of = replace(of, reservation_id=id_, key=of.key or f"key-{id_}")
+            of = replace(of, reservation_id=id_)
+            if isinstance(of, Reserve):
+                of = replace(of, key=of.key or f"key-{id_}")
             known.append(id_)
             live.append(id_)
         return of
+
+    def _of_order(self, of: OrderCommand, orders: list[UUID]) -> OrderCommand:
+        """The latest is `#0`."""
+        drawn = of.order_id
+        if not isinstance(drawn, str):  # it is asked again
+            return of
+        if isinstance(of, CreateOrder) and (drawn == "#new" or not orders):
+            self.ordered += 1
+            orders.append(uid(f"o{self.ordered}"))
+            return sealed(replace(of, order_id=orders[-1]))
+        n = int(drawn[1:])
+        return sealed(replace(of, order_id=orders[-1 - n % len(orders)] if orders else uid("o0")))

@@ -14,9 +14,16 @@ from typing import Any, NamedTuple
 import pytest
 
 from cerniq_stock.domain.batch import decide_many
-from cerniq_stock.domain.commands import Command, Item, Reserve
+from cerniq_stock.domain.commands import (
+    Command,
+    DeductOrder,
+    Item,
+    ReleaseOrder,
+    Reserve,
+    ReturnOrder,
+)
 from cerniq_stock.domain.model import Tenant, Unit
-from cerniq_stock.domain.outcomes import Refusal, Refused, ReserveResult
+from cerniq_stock.domain.outcomes import OrderResult, Refusal, Refused, ReserveResult
 from cerniq_stock.domain.work import Changes
 from tests.helpers import (
     NOW,
@@ -25,10 +32,13 @@ from tests.helpers import (
     count,
     extend,
     fold,
+    of_order,
+    order,
     product,
     receive,
     release,
     reserve,
+    reserve_order,
     shop,
     uid,
     with_due,
@@ -66,7 +76,7 @@ class Case:
 
 
 def _code(answer: Any) -> Refusal | None:
-    if isinstance(answer, ReserveResult):
+    if isinstance(answer, (ReserveResult, OrderResult)):
         return answer.errors[0].code if answer.errors else None
     return answer.code if isinstance(answer, Refused) else None
 
@@ -127,7 +137,18 @@ def _consume(of: str, sku: str, n: int, **rest: Any) -> Command:
     return consume(of, f"{sku}={n}", **rest)
 
 
+def _take_order(n: str, unit: Unit | None = None, **rest: Any) -> Command:
+    return order("o1", [Item("A", Decimal(n), None, unit)], **rest)
+
+
+def _of_order(kind: Any) -> Callable[..., Command]:
+    return lambda name, part, **rest: of_order(kind, name, part, **rest)
+
+
+CANCELLED = order("o2", "A=2"), of_order(ReleaseOrder, "o2")
+DELIVERED = [order("o1", "A=2"), of_order(DeductOrder, "o1")]
 HELD = [reserve("r1", "A=2")]
+HELD_FOR_ORDER = order("o1", "B=1"), reserve_order("o1", "r2")
 KINDS: dict[str, tuple[Callable[[], Case], list[Flaw]]] = {
     "reserve": (
         lambda: Case(_reserve, {"n": "2"}),
@@ -194,6 +215,49 @@ KINDS: dict[str, tuple[Callable[[], Case], list[Flaw]]] = {
             Flaw(R.WAREHOUSE_UNKNOWN, "into", ask(into="W9")),
             Flaw(R.QUANTITY_TOO_PRECISE, "n", ask(n="9.5")),
             Flaw(R.BELOW_RESERVED, "held", ask(reserve("h", "A=10", type="HARD"))),
+        ],
+    ),
+}
+
+KINDS |= {
+    "create order": (
+        lambda: Case(_take_order, {"n": "2"}),
+        [
+            USED,
+            Flaw(R.ORDER_EXISTS, "id", ask(order("o1", "B=1"))),
+            Flaw(R.NEGOTIATION_NOT_FOUND, "of", ask(of="n9")),
+            Flaw(R.UNIT_MISMATCH, "unit", ask(unit=Unit.KG)),
+            Flaw(R.QUANTITY_TOO_PRECISE, "n", ask(n="0.5")),
+        ],
+    ),
+    "deduct order": (
+        lambda: Case(_of_order(DeductOrder), {"name": "o1", "part": "A=1"}, [order("o1", "A=2")]),
+        [
+            USED,
+            Flaw(R.ORDER_NOT_FOUND, "name", ask(name="o9")),
+            Flaw(R.ORDER_CANCELLED, "name", ask(*CANCELLED, name="o2")),
+            Flaw(R.QUANTITY_TOO_PRECISE, "part", ask(part="A=0.5")),
+            Flaw(R.NOT_ORDERED, "part", ask(part="B=1")),
+            Flaw(R.EXCEEDS_ORDERED, "part", ask(part="A=3")),
+            Flaw(R.INSUFFICIENT_STOCK, "stock", of_shop(stock="A=0 B=10")),
+        ],
+    ),
+    "return order": (
+        lambda: Case(_of_order(ReturnOrder), {"name": "o1", "part": "A=1"}, [*DELIVERED]),
+        [
+            USED,
+            Flaw(R.ORDER_NOT_FOUND, "name", ask(name="o9")),
+            Flaw(R.WAREHOUSE_UNKNOWN, "into", ask(into="W9")),
+            Flaw(R.NOT_ORDERED, "part", ask(part="B=1")),
+            Flaw(R.EXCEEDS_DELIVERED, "part", ask(part="A=3")),
+            Flaw(R.STOCK_LIMIT, "stock", ask(adjust("A", 99_999_999_991))),
+        ],
+    ),
+    "release of an order's": (
+        lambda: Case(release, {"of": "r1"}, [*HELD]),
+        [
+            USED,
+            Flaw(R.ORDER_HOLDS, "of", ask(*HELD_FOR_ORDER, of="r2")),
         ],
     ),
 }

@@ -14,15 +14,17 @@ from cerniq_stock.domain.batch import Batch, decide_many
 from cerniq_stock.domain.commands import (
     Command,
     Extend,
+    OrderCommand,
     Release,
     Reserve,
     SetNegotiation,
 )
-from cerniq_stock.domain.model import ZERO, Level, Reservation
+from cerniq_stock.domain.model import ZERO, Level, Movement, Reservation
 from cerniq_stock.domain.outcomes import (
     ExtendResult,
     LevelResult,
     NegotiationResult,
+    OrderResult,
     Refused,
     ReleaseResult,
     ReserveResult,
@@ -31,7 +33,7 @@ from cerniq_stock.domain.reserve import REPLAYED
 from cerniq_stock.domain.work import Changes, State
 from tests.domain import strategies
 from tests.domain.strategies import Numbering
-from tests.helpers import NOW, fold, with_due
+from tests.helpers import NOW, check_orders, fold, with_due
 
 History = Sequence[tuple[timedelta, Sequence[Any]]]
 random_shop = given(strategies.shops(warehouses=3), strategies.histories)
@@ -127,6 +129,24 @@ def _check_displaced(changes: Changes, reservations: dict[str, Reservation], now
         assert victim.expires_at > now
 
 
+@random_shop
+def test_orders_add_up(shop, history):
+    """Of each line so much is open, held, sold or cancelled, and every sale was moved once."""
+    movements: list[Movement] = []
+    for before, commands, _, batch, after in run(shop, history):
+        movements += batch.changes.movements
+        check_orders(after, movements)
+        for id_, of in before.orders.items():
+            now = after.orders[id_]
+            for line, was in zip(now.lines, of.lines, strict=True):
+                assert line[:4] == was[:4]
+                assert all(figure >= old for figure, old in zip(line[5:], was[5:], strict=True))
+            assert of.reservation_id in (None, now.reservation_id)
+        asked = {of.order_id for of in commands if isinstance(of, OrderCommand)}
+        written = {of.id for of in (*batch.changes.new_orders, *batch.changes.changed_orders)}
+        assert written <= asked
+
+
 ANSWERS = {
     Reserve: ReserveResult,
     Extend: ExtendResult,
@@ -153,7 +173,8 @@ def test_a_batch_is_its_commands_one_by_one(shop, history):
         assert list(batch.changes.notifications) == notifications
         assert state == after
         for command, answer in zip(commands, answers, strict=True):
-            assert type(answer) in (ANSWERS.get(type(command), LevelResult), Refused)
+            due = OrderResult if isinstance(command, OrderCommand) else LevelResult
+            assert type(answer) in (ANSWERS.get(type(command), due), Refused)
             if isinstance(command, Reserve):
                 assert answer.reservation_key == command.key
 
@@ -167,6 +188,12 @@ def test_the_input_is_not_changed(shop, history):
         assert commands == asked
 
 
+def _changed_nothing(answer: Any) -> bool:
+    if isinstance(answer, OrderResult):
+        return not answer.success
+    return isinstance(answer, Refused) or getattr(answer, "reservation_id", "") is None
+
+
 @random_shop
 def test_refusals_and_repeats_change_nothing(shop, history):
     told: dict[tuple[type, str], tuple[bytes, Any]] = {}
@@ -176,8 +203,7 @@ def test_refusals_and_repeats_change_nothing(shop, history):
             continue
         (command,), (answer,) = commands, batch.answers
         place = (Reserve if isinstance(command, Reserve) else Release, command.key or "")
-        whole = isinstance(answer, Refused) or getattr(answer, "reservation_id", "") is None
-        if whole:
+        if _changed_nothing(answer):
             assert batch.changes == Changes()
         elif place in told:
             fingerprint, first = told[place]

@@ -17,15 +17,15 @@ from cerniq_stock.domain.batch import Batch, decide_many
 from cerniq_stock.domain.commands import Command
 from cerniq_stock.domain.work import State
 from cerniq_stock.store import transaction
+from cerniq_stock.store.begin import PREPARE
 from cerniq_stock.store.database import KEY_LOOKUPS, connect
-from cerniq_stock.store.load import PREPARE
 from cerniq_stock.store.sweep import sweep_all, sweep_tenant
 from cerniq_stock.store.transaction import Transaction
 from cerniq_stock.store.writer import Limits, Writer
 from tests import helpers
 from tests.domain import strategies
 from tests.domain.strategies import Numbering
-from tests.helpers import put, read_back, shift_expiry
+from tests.helpers import check_orders, put, read_back, shift_expiry
 from tests.model.model import Model
 from tests.model.scenes import Scene, opening
 
@@ -91,8 +91,10 @@ ONLY_A = st.just("A")
 tenants = st.sampled_from([0, 0, 1, 0])
 few = st.lists(strategies.any_command(), min_size=1, max_size=5)
 soft = strategies.reservations(ONLY_A, types="S", most=3)
+ordered = strategies.new_orders(ONLY_A)
 hard = strategies.reservations(ONLY_A, types="H", most=3)
 before = st.one_of(strategies.releases(), strategies.on_the_shelf(ONLY_A))
+of_orders = strategies.on_orders(ONLY_A)
 crowd = st.lists(strategies.any_command(ONLY_A), min_size=2, max_size=8)
 
 
@@ -101,8 +103,12 @@ class Machine(RuleBasedStateMachine):
 
     bench: ClassVar[Bench]
 
-    @initialize(shop=strategies.shops(), held=st.lists(soft, max_size=5))
-    def open_shops(self, shop: State, held: list[Any]) -> None:
+    @initialize(
+        shop=strategies.shops(),
+        held=st.lists(soft, max_size=5),
+        ordered=st.lists(ordered, max_size=2),
+    )
+    def open_shops(self, shop: State, held: list[Any], ordered: list[Any]) -> None:
         self.models: list[Model] = []
         self.numbers = [Numbering(), Numbering()]
         self.bench.take_seen()
@@ -112,7 +118,7 @@ class Machine(RuleBasedStateMachine):
             stored = self.bench.run(read_back(self.bench.superuser, state.tenant))
             self.models.append(Model(stored))
         for of in (0, 1):
-            self._transact(of, held)
+            self._transact(of, held + ordered)
 
     # -- rules ------------------------------------------------------------------------------
 
@@ -142,6 +148,16 @@ class Machine(RuleBasedStateMachine):
     def crowd(self, of: int, commands: list[Any]) -> None:
         """A batch that is about one product only."""
         self._transact(of, commands)
+
+    @rule(of=tenants, commands=of_orders)
+    def orders(self, of: int, commands: list[Any]) -> None:
+        """An order for what is scarce and what follows it, in one batch."""
+        self._transact(of, commands)
+
+    @rule(of=tenants, commands=of_orders)
+    def orders_one_by_one(self, of: int, commands: list[Any]) -> None:
+        for command in commands:
+            self._transact(of, [command])
 
     @rule(drawn=st.tuples(few, few))
     def callers_of_a_writer(self, drawn: tuple[list[Any], list[Any]]) -> None:
@@ -189,7 +205,7 @@ class Machine(RuleBasedStateMachine):
 
     def play(self, scene: Scene) -> None:
         """Go through a scene instead of random steps, in the first shop."""
-        self.open_shops(shop=opening(), held=[])
+        self.open_shops(shop=opening(), held=[], ordered=[])
         for step in scene:
             match step:
                 case int():
@@ -227,6 +243,7 @@ class Machine(RuleBasedStateMachine):
         expected = model.stored()
         for part, found, due in _parts(stored, expected):
             assert found == due, part
+        check_orders(stored.state, stored.movements)
 
 
 LAST_END = (
@@ -234,8 +251,11 @@ LAST_END = (
 )
 
 
+PARTS = ("levels", "negotiations", "reservations", "reserve_answers", "answers", "orders")
+
+
 def _parts(found: helpers.Stored, expected: helpers.Stored) -> Iterator[tuple[str, Any, Any]]:
-    for name in ("levels", "negotiations", "reservations", "reserve_answers", "answers"):
+    for name in PARTS:
         yield name, getattr(found.state, name), getattr(expected.state, name)
     yield "movements", found.movements, expected.movements
     yield "notifications", found.notifications, expected.notifications

@@ -7,7 +7,7 @@ from typing import Any
 
 from cerniq_stock.domain.batch import decide_many
 from cerniq_stock.domain.commands import Command
-from cerniq_stock.domain.model import ZERO
+from cerniq_stock.domain.model import NEVER, ZERO
 from cerniq_stock.domain.outcomes import LineStatus, Refusal, ReserveResult
 from cerniq_stock.domain.work import Changes, State, Work
 from tests.helpers import Stored, fold, is_due, stored_answer, with_due
@@ -33,7 +33,7 @@ class Model:
 
     def pass_time(self, by: timedelta) -> None:
         reservations = {
-            id_: of._replace(expires_at=of.expires_at - by)
+            id_: of if of.expires_at == NEVER else of._replace(expires_at=of.expires_at - by)
             for id_, of in self.state.reservations.items()
         }
         self.state = replace(self.state, reservations=reservations)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cerniq_stock.domain import reserve, work
-from cerniq_stock.domain.model import ZERO, MovementType, Reservation
+from cerniq_stock.domain import orders, reserve, work
+from cerniq_stock.domain.model import ZERO, MovementType, OrderLine, Reservation
 from cerniq_stock.domain.work import Work
 from cerniq_stock.store.queries import SQL
 
@@ -20,6 +20,12 @@ from cerniq_stock.store.queries import SQL
 def patched(target: Any, name: str, value: Any) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(target, name, value)
+        yield
+
+
+@contextmanager
+def both(one: AbstractContextManager[None], other: AbstractContextManager[None]) -> Iterator[None]:
+    with one, other:
         yield
 
 
@@ -38,7 +44,7 @@ def replay_ignored() -> Any:
     """A key that was used before takes effect again."""
 
     def replay(desk: Work, command: Any, *_: Any) -> Any:
-        return reserve._hold(desk, command, {})
+        return reserve.hold(desk, command, {})
 
     return patched(reserve, "_replay", replay)
 
@@ -106,6 +112,56 @@ def line_order_lost() -> Any:
     return patched(Work, "available", first_look)
 
 
+def cancelled_again() -> Any:
+    """What was released of an order is outstanding still: a repeat releases it twice."""
+    outstanding = property(lambda line: line.quantity - line.deducted)
+    return patched(OrderLine, "outstanding", outstanding)
+
+
+def delivers_what_is_not_there() -> Any:
+    """A delivery does not look whether what is not reserved is free."""
+    return patched(orders, "_not_free", lambda *_: [])
+
+
+def delivers_from_the_shelf() -> Any:
+    """A delivery takes from free stock and leaves what the order holds where it is."""
+    give = orders._give
+
+    def kept(desk: Work, order: Any, held: Any, reason: Any, *rest: Any) -> None:
+        if reason != "CONSUMED":
+            give(desk, order, held, reason, *rest)
+
+    return patched(orders, "_give", kept)
+
+
+def negotiation_keeps_its_own() -> Any:
+    """What the order's negotiation holds is not given to the order (READING 16)."""
+    return patched(orders, "_of_negotiation", lambda *_: [])
+
+
+def half_an_order() -> Any:
+    """An order is reserved as far as the goods go (job 29: all lines or none)."""
+    hold = orders._hold
+
+    def some(desk: Work, command: Any, order: Any, wanted: Any, before: Any) -> Any:
+        there = [x for x in wanted if not cannot(desk, [x], [])]
+        return hold(desk, command, order, there, before) if there else order
+
+    cannot = orders._cannot_hold
+    with_none = patched(orders, "_cannot_hold", lambda *_: [])
+    return both(with_none, patched(orders, "_hold", some))
+
+
+def comes_back_twice() -> Any:
+    """What was delivered can be returned as often as one likes."""
+    done = orders._done
+
+    def forgets(desk: Work, order: Any, lines: Any, amounts: Any) -> Any:
+        return done(desk, order, [line._replace(returned=ZERO) for line in lines], amounts)
+
+    return patched(orders, "_done", forgets)
+
+
 DOMAIN: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "latest_last": latest_last,
     "priority_ignored": priority_ignored,
@@ -116,6 +172,12 @@ DOMAIN: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "hard_gives_way": hard_gives_way,
     "low_stock_late": low_stock_late,
     "line_order_lost": line_order_lost,
+    "cancelled_again": cancelled_again,
+    "delivers_what_is_not_there": delivers_what_is_not_there,
+    "delivers_from_the_shelf": delivers_from_the_shelf,
+    "negotiation_keeps_its_own": negotiation_keeps_its_own,
+    "half_an_order": half_an_order,
+    "comes_back_twice": comes_back_twice,
 }
 
 STORE = {
@@ -132,6 +194,15 @@ STORE = {
     "lines_are_not_extended": ("write_changed_lines", ", expires_at = x.expires_at", ""),
     "negotiation_keeps": ("products_of_holds", "m.negotiation_id = q.negotiation_id", "false"),
     "no_key_is_remembered": ("told_answers", "m.key = q.key", "false"),
+    "order_is_not_counted": ("write_changed_order_lines", "deducted = x.deducted", "deducted = 0"),
+    "order_keeps_what_it_held": ("write_changed_order_lines", "SET reserved = x.reserved,", "SET"),
+    "order_forgets_who_holds": (
+        "write_changed_orders",
+        "reservation_id = x.reservation_id",
+        "reservation_id = NULL",
+    ),
+    "order_stays_new": ("write_changed_orders", "status = x.status", "status = 'NEW'"),
+    "order_of_no_negotiation": ("about_orders", "o.negotiation_id", "NULL::uuid AS negotiation_id"),
     "sweep_forgets_lines": ("expire_due", "SET released = l.released + d.held", "SET released = 0"),
 }
 """Name: statement, what stands there, what the mutant puts in its place."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.domain import test_hold, test_properties, test_reserve, test_shelf
+from tests.domain import test_hold, test_orders, test_properties, test_reserve, test_shelf
 from tests.domain.script import Pure
 from tests.domain.script import check as check_table
 from tests.model import mutants
@@ -43,6 +43,10 @@ IN_THE_PROPERTIES = {
     "replay_ignored": test_properties.test_refusals_and_repeats_change_nothing,
     "hard_gives_way": test_properties.test_a_reservation_ends_once_and_its_lines_add_up,
     "line_order_lost": test_properties.test_a_batch_is_its_commands_one_by_one,
+    "cancelled_again": test_properties.test_orders_add_up,
+    "delivers_what_is_not_there": test_properties.test_orders_add_up,
+    "delivers_from_the_shelf": test_properties.test_orders_add_up,
+    "comes_back_twice": test_properties.test_orders_add_up,
 }
 
 
@@ -50,7 +54,7 @@ def _tables() -> None:
     """Run the decision tables on the pure core, with as much as possible in one batch."""
 
     async def run() -> None:
-        for module in (test_reserve, test_hold, test_shelf):
+        for module in (test_reserve, test_hold, test_shelf, test_orders):
             for name, test in vars(module).items():
                 takes = inspect.signature(test).parameters if name.startswith("test_") else None
                 if takes is not None and set(takes) <= {"check"}:

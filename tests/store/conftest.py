@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from cerniq_stock.store.begin import PREPARE
 from cerniq_stock.store.database import connect
-from cerniq_stock.store.load import PREPARE
 from cerniq_stock.store.sweep import SETTINGS
 
 

@@ -19,15 +19,19 @@ from tests.helpers import (
     consume,
     extend,
     negotiation,
+    of_order,
+    order,
     receive,
     release,
     reserve,
+    reserve_order,
     uid,
 )
 
+from cerniq_stock.domain.commands import DeductOrder, ReleaseOrder, ReturnOrder
 from cerniq_stock.store import queries
+from cerniq_stock.store.begin import PREPARE
 from cerniq_stock.store.database import KEY_LOOKUPS, connect, create_database, drop_database
-from cerniq_stock.store.load import PREPARE
 from cerniq_stock.store.queries import SQL
 from cerniq_stock.store.transaction import Transaction
 
@@ -40,13 +44,15 @@ EXPLAIN = {
     "auto_explain.log_timing": "off",
     "auto_explain.log_format": "json",
 }
-HOT = set(queries._parse((files("cerniq_stock.store") / "queries.sql").read_text("utf-8")))
+HOT = set(queries.parse((files("cerniq_stock.store") / "queries.sql").read_text("utf-8")))
 
 MONTH = f"{datetime.now(UTC):%Y_%m}"
 OTHER_MONTH = re.compile(rf"stock_movements_(?!{MONTH}).*")
 LEVELS = "stock_levels_pkey"
 RESERVATIONS = "stock_reservations_pkey"
 LINES = "stock_reservation_lines_pkey"
+ORDERS = "stock_orders_pkey"
+ORDER_LINES = "stock_order_lines_pkey"
 NEGOTIATIONS = "negotiations_pkey"
 EXPECTED = {
     "lock_levels": {"products_tenant_id_sku_key", LEVELS},
@@ -61,6 +67,9 @@ EXPECTED = {
     },
     "told_answers": {"stock_commands_pkey"},
     "products_of_holds": {"stock_reservations_negotiation", LINES},
+    "about_orders": {ORDERS, ORDER_LINES},
+    "lock_orders": {ORDERS},
+    "lines_of_orders": {ORDER_LINES, "products_pkey"},
     "lock_reservations": {RESERVATIONS},
     "lines_of_reservations": {LINES, "products_pkey"},
     "due_of_products": {"stock_reservation_lines_held"},
@@ -69,6 +78,10 @@ EXPECTED = {
     "insert_levels": set(),
     "write_changed_lines": {LINES},
     "write_changed_reservations": {RESERVATIONS},
+    "insert_orders": set(),
+    "insert_order_lines": set(),
+    "write_changed_orders": {ORDERS},
+    "write_changed_order_lines": {ORDER_LINES},
     "write_negotiations": {NEGOTIATIONS},
     "lock_negotiations_to_change": {NEGOTIATIONS},
     "share_negotiations": {NEGOTIATIONS},
@@ -133,6 +146,14 @@ INSERT INTO stock_movements (
 SELECT
     $1, 'm' || n, md5('p' || n)::uuid, 'W1', 'S' || n, 'PURCHASE', 50, 0, 0, 0, 1, now()
 FROM generate_series(1, $2::int) AS n;
+
+INSERT INTO stock_orders (tenant_id, id, negotiation_id, status, created_at, updated_at)
+SELECT $1, md5('o' || n)::uuid, md5('n' || n)::uuid, 'PARTLY_DELIVERED', now(), now()
+FROM generate_series(1, $2::int) AS n;
+
+INSERT INTO stock_order_lines (tenant_id, order_id, line_no, product_id, quantity, deducted)
+SELECT o.tenant_id, o.id, line, md5('p' || line)::uuid, 2, 1
+FROM stock_orders AS o, generate_series(1, 3) AS line WHERE o.tenant_id = $1 AND $2 > 0;
 
 INSERT INTO stock_commands
 SELECT $1, 'c' || n, '', 'LevelResult', '{}', now() FROM generate_series(1, $2::int) AS n
@@ -225,6 +246,12 @@ async def run_everything(connection: asyncpg.Connection) -> None:
         [consume("x3", key="k2"), release("n1")],
         [negotiation("n1", "DEAD")],
         [negotiation("n2", "PROPOSAL", key="k1")],
+        [negotiation("n3", "PROPOSAL"), order("o1", "S20=6 S21=2 S20=9", of="n3")],
+        [order("o2", "S22=3", of="n3"), of_order(ReleaseOrder, "o1", "3=1")],
+        [reserve("x4", "S20=2 S24=9", to="n3"), reserve("x5", "S21=30", to="n3")],
+        [reserve_order("o1", "x6"), reserve_order("o2", "x7"), receive("S20=1", into="W3")],
+        [of_order(DeductOrder, "o1", "S20=2"), of_order(ReleaseOrder, "o2", key="k3")],
+        [of_order(DeductOrder, "o1"), of_order(ReturnOrder, "o1", "2=1", into="W3")],
     ):
         lost = Transaction(tenant, batch)
         await lost.run(connection)

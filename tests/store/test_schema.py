@@ -36,6 +36,15 @@ VALUES ('{tenant}', 'ERP', 'name', '');
 INSERT INTO stock_sync_logs
     (tenant_id, id, erp_system, sync_type, status, started_at, completed_at, duration_ms)
 VALUES ('{tenant}', 's1', 'ERP', 'FULL', 'SUCCESS', now(), now(), 1);
+INSERT INTO stock_orders (tenant_id, id, status, created_at, updated_at)
+VALUES ('{tenant}', '{order}', 'PARTLY_DELIVERED', now(), now());
+INSERT INTO stock_order_lines
+    (tenant_id, order_id, line_no, product_id, quantity, reserved, deducted, released, returned)
+VALUES ('{tenant}', '{order}', 1, '{product}', 9, 2, 3, 1, 1);
+INSERT INTO jobs (tenant_id, id, name, payload, turn, ticket, run_at)
+VALUES ('{tenant}', 'j1', 'job', '{{}}', 0, 1, now());
+INSERT INTO job_schedules (tenant_id, name, expression, timezone, next_at)
+VALUES ('{tenant}', 'job', '* * * * *', 'UTC', now());
 """
 
 OURS = "c.relnamespace = 'cerniq'::regnamespace AND c.relname <> 'alembic_version'"
@@ -58,7 +67,8 @@ async def shops(superuser: asyncpg.Connection) -> list[asyncpg.Record]:
     """Two tenants that are equal but for their ids, with a row in every table there is."""
     for tenant in (ONE, TWO):
         await put(superuser, shop("A=10", tenant=tenant))
-        await superuser.execute(REST.format(tenant=tenant.id, deal=uid("n1"), product=uid("A")))
+        ids = {"deal": uid("n1"), "product": uid("A"), "order": uid("o1")}
+        await superuser.execute(REST.format(tenant=tenant.id, **ids))
     tables = await superuser.fetch(TABLES)
     for table in tables:
         owners = f"SELECT DISTINCT {tenant_of(table['name'])} FROM {table['name']}"
@@ -161,6 +171,18 @@ BAD = {
     "stock_reservation_lines_released_check": "UPDATE stock_reservation_lines SET released = -1",
     "stock_reservation_lines_held_check": "UPDATE stock_reservation_lines"
     " SET consumed = 1, released = 1.001",
+    "held_for_one": "UPDATE stock_reservations SET order_id = gen_random_uuid()",
+    "stock_orders_status_check": "UPDATE stock_orders SET status = 'LOST'",
+    "stock_order_lines_quantity_check": "UPDATE stock_order_lines SET quantity = 0",
+    "stock_order_lines_reserved_check": "UPDATE stock_order_lines SET reserved = -1",
+    "stock_order_lines_deducted_check": "UPDATE stock_order_lines SET deducted = -1, returned = -1",
+    "stock_order_lines_released_check": "UPDATE stock_order_lines SET released = -1",
+    "stock_order_lines_returned_check": "UPDATE stock_order_lines SET returned = -1",
+    "stock_order_lines_check": "UPDATE stock_order_lines SET quantity = 5.999",
+    "stock_order_lines_check1": "UPDATE stock_order_lines SET returned = 3.001",
+    "jobs_priority_check": "UPDATE jobs SET priority = 1001",
+    "jobs_status_check": "UPDATE jobs SET status = 'LOST', finished_at = now()",
+    "finished_in_time": "UPDATE jobs SET finished_at = now()",
     "notifications_severity_check": "UPDATE notifications SET severity = 'MILD'",
     "stock_sync_logs_sync_type_check": "UPDATE stock_sync_logs SET sync_type = 'HALF'",
     "stock_sync_logs_status_check": "UPDATE stock_sync_logs SET status = 'MAYBE'",
@@ -186,6 +208,32 @@ async def test_no_constraint_is_without_its_bad_row(superuser):
         f" WHERE k.contype = 'c' AND NOT c.relispartition AND {OURS}"
     )
     assert {row["conname"] for row in rows} == set(BAD)
+
+
+async def test_a_reservation_is_held_for_a_negotiation_or_an_order(shops, superuser):
+    sql = "UPDATE stock_reservations SET negotiation_id = $1, order_id = $2"
+    for deal, order in ((None, None), (uid("n1"), uid("o1"))):
+        with pytest.raises(asyncpg.CheckViolationError) as caught:
+            await superuser.execute(sql, deal, order)
+        assert caught.value.constraint_name == "held_for_one"
+    await superuser.execute(sql, None, uid("o1"))
+    await superuser.execute(sql, uid("n1"), None)
+
+
+async def test_a_line_is_of_an_order_of_its_tenant(shops, superuser):
+    """Of one that there is, and not of another tenant's."""
+    await superuser.execute(
+        "INSERT INTO stock_orders (tenant_id, id, status, created_at, updated_at)"
+        " VALUES ($1, $2, 'NEW', now(), now())", TWO.id, uid("o2"),
+    )  # fmt: skip
+    sql = (
+        "INSERT INTO stock_order_lines (tenant_id, order_id, line_no, product_id, quantity)"
+        " VALUES ($1, $2, 2, $3, 1)"
+    )
+    for order in (uid("o2"), uid("o3")):
+        with pytest.raises(asyncpg.ForeignKeyViolationError):
+            await superuser.execute(sql, ONE.id, order, uid("A"))
+    await superuser.execute(sql, TWO.id, uid("o2"), uid("A"))
 
 
 @pytest.mark.parametrize("status", ["RELEASED", "CONSUMED", "EXPIRED"])
@@ -222,7 +270,7 @@ async def refused(connection: asyncpg.Connection, sql: str) -> bool:
 
 async def test_every_table_is_under_forced_row_security(superuser):
     tables = await superuser.fetch(TABLES)
-    assert len(tables) >= 11
+    assert len(tables) >= 15
     assert [row["name"] for row in tables if not (row["enabled"] and row["forced"])] == []
     floors = await superuser.fetch(
         "SELECT tablename FROM pg_policies WHERE schemaname = 'cerniq' AND cmd = 'ALL'"
@@ -247,7 +295,9 @@ async def test_no_way_around_the_tables(superuser):
     definers = await superuser.fetch(
         "SELECT proname FROM pg_proc WHERE pronamespace = 'cerniq'::regnamespace AND prosecdef"
     )
-    assert [row["proname"] for row in definers] == ["ensure_movement_partitions"]
+    # `next_turn` tells how many turns stand before a job, and nothing of whose
+    allowed = {"ensure_movement_partitions", "next_turn"}
+    assert {row["proname"] for row in definers} == allowed
 
 
 async def test_the_application_sees_its_tenant_only(shops, app):
@@ -315,6 +365,8 @@ async def test_the_application_is_nobody_special(app):
         "TRUNCATE products",
         "DELETE FROM stock_levels",
         "DELETE FROM stock_reservations",
+        "DELETE FROM stock_orders",
+        "DELETE FROM stock_order_lines",
         "INSERT INTO tenants (id, name) VALUES (gen_random_uuid(), 'mine')",
         "UPDATE stock_commands SET fingerprint = ''",
         "INSERT INTO stock_movements_default DEFAULT VALUES",

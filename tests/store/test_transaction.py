@@ -35,9 +35,9 @@ from cerniq_stock.domain.outcomes import (
     ReserveResult,
 )
 from cerniq_stock.store import transaction
+from cerniq_stock.store.begin import PREPARE
 from cerniq_stock.store.database import KEY_LOOKUPS, connect
 from cerniq_stock.store.ids import id_block
-from cerniq_stock.store.load import PREPARE
 from cerniq_stock.store.queries import SQL
 from cerniq_stock.store.transaction import Transaction
 

@@ -13,18 +13,22 @@ from tests.helpers import (
     adjust,
     consume,
     negotiation,
+    of_order,
+    order,
     put,
     receive,
     release,
     reserve,
+    reserve_order,
     shop,
     uid,
 )
 
+from cerniq_stock.domain.commands import DeductOrder, ReleaseOrder, ReturnOrder
 from cerniq_stock.domain.model import ZERO, Level, Tenant
 from cerniq_stock.store import verify as module
+from cerniq_stock.store.begin import PREPARE
 from cerniq_stock.store.database import KEY_LOOKUPS, connect, create_database, drop_database
-from cerniq_stock.store.load import PREPARE
 from cerniq_stock.store.sweep import SETTINGS, Sweeper, sweep_tenant
 from cerniq_stock.store.transaction import Transaction
 from cerniq_stock.store.verify import RULES, verify
@@ -36,21 +40,21 @@ _numbers = count(1)
 
 
 async def open_shop(superuser: asyncpg.Connection, tenant: Tenant) -> None:
-    """Fifty of A and B in two warehouses; C never had any stock."""
-    state = shop("A=0 B=0 C=0", tenant=tenant)
+    """Fifty of A and B in two warehouses; C never had any stock, D has none yet."""
+    state = shop("A=0 B=0 C=0 D=0", tenant=tenant)
     levels = {
         uid(sku): tuple(Level(uid(sku), w, ZERO, ZERO, ZERO, 0) for w in tenant.warehouses)
         for sku in "AB"
     }
     await put(superuser, replace(state, levels=levels))
     await superuser.execute(
-        "UPDATE stock_levels SET total = 50 WHERE tenant_id = $1 AND product_id <> $2",
-        *(tenant.id, uid("C")),
+        "UPDATE stock_levels SET total = 50 WHERE tenant_id = $1 AND product_id <> ALL ($2)",
+        *(tenant.id, [uid("C"), uid("D")]),
     )
 
 
 async def trade(app: asyncpg.Connection, tenant: Tenant) -> None:
-    """Leave reservations in every state, on both warehouses, and all kinds of movements."""
+    """Leave reservations and orders in every state, on both warehouses; all kinds of movements."""
     commands = [
         reserve("active", "A=60 B=3 A=1"),
         reserve("another", "A=7 B=2"),
@@ -68,6 +72,21 @@ async def trade(app: asyncpg.Connection, tenant: Tenant) -> None:
         *(receive("B=2", into="W2") for _ in range(8)),
         adjust("B", blocked=3, into="W2"),
         negotiation("n2", "DEAD"),
+        receive("B=30", into="W1"),
+        receive("D=20", into="W1"),
+        order("new", "B=2"),
+        order("kept", "B=4 D=3 B=2"),
+        reserve_order("kept", "for_kept"),
+        order("begun", "D=6 D=2"),
+        reserve_order("begun", "for_begun"),
+        of_order(DeductOrder, "begun", "D=3"),
+        of_order(ReleaseOrder, "begun", "D=2"),
+        of_order(ReturnOrder, "begun", "D=1", into="W2"),
+        order("delivered", "D=2"),
+        of_order(DeductOrder, "delivered"),
+        order("cancelled", "D=1"),
+        reserve_order("cancelled", "for_cancelled"),
+        of_order(ReleaseOrder, "cancelled"),
     ]
     for command in commands:
         await Transaction(tenant.id, [command]).run(app)
@@ -155,6 +174,30 @@ def line(
 def header(rule: str, id_: str, change: str, *, first: str = "", alone: bool = False) -> Mutant:
     sql = f"{first} UPDATE stock_reservations SET {change} WHERE MINE AND id = '{id_}'"
     return Mutant(rule, id_, sql, alone)
+
+
+def of_order_line(
+    rule: str, name: str, line_no: int, change: str, *, first: str = "", alone: bool = False
+) -> Mutant:
+    sql = (
+        f"{first} UPDATE stock_order_lines SET {change}"
+        f" WHERE MINE AND order_id = '{uid(name)}' AND line_no = {line_no}"
+    )
+    subject = str(uid(name)) + (f" #{line_no}" if rule in LINE_RULES else "")
+    return Mutant(rule, subject, sql, alone)
+
+
+def of_order_header(rule: str, name: str, change: str, subject: str | None = None) -> Mutant:
+    sql = f"UPDATE stock_orders SET {change} WHERE MINE AND id = '{uid(name)}'"
+    return Mutant(rule, subject or str(uid(name)), sql, alone=True)
+
+
+def of_order_movement(change: str, where: str, name: str) -> Mutant:
+    sql = f"UPDATE stock_movements SET {change} WHERE MINE AND order_id = '{uid(name)}' AND {where}"
+    return Mutant("order.moved", f"{uid(name)}, product {uid('D')}", sql, alone=True)
+
+
+LINE_RULES = {"order.reserved", "order.figures"}
 
 
 def loose(table: str, *columns: str) -> str:
@@ -273,6 +316,62 @@ MUTANTS = [
         first=UNCHECKED, alone=True,
     ),
     header("reservation.negotiation", "released", "negotiation_id = tenant_id", alone=True),
+    of_order_line("order.reserved", "kept", 1, "reserved = 3", alone=True),
+    of_order_line("order.reserved", "kept", 2, "product_id = tenant_id", alone=True),
+    # one more here, one less there: of one product and one order
+    of_order_line(
+        "order.reserved", "kept", 3, "reserved = 1", alone=True,
+        first="UPDATE stock_order_lines SET quantity = 5, reserved = 5"
+        f" WHERE MINE AND order_id = '{uid('kept')}' AND line_no = 1;",
+    ),
+    replace(
+        of_order_line("order.reserved", "new", 1, "line_no = 2, reserved = 1"),
+        subject=f"{uid('new')} #2",
+    ),
+    Mutant(
+        "order.reserved", f"{uid('kept')} #2",
+        f"DELETE FROM stock_order_lines WHERE MINE AND order_id = '{uid('kept')}' AND line_no = 2",
+        alone=True,
+    ),
+    replace(
+        header("order.reserved", "for_kept", f"order_id = '{uid('new')}'"),
+        subject=f"{uid('kept')} #1",
+    ),
+    of_order_line("order.moved", "begun", 1, "deducted = 4, released = 1", alone=True),
+    of_order_line("order.moved", "begun", 1, "returned = 2", alone=True),
+    of_order_line("order.moved", "delivered", 1, "product_id = tenant_id", alone=True),
+    of_order_line("order.moved", "delivered", 1, "deducted = 1"),
+    of_order_movement("order_id = NULL", "type = 'RETURN'", "begun"),
+    of_order_movement("order_id = tenant_id", "type = 'SALE'", "delivered"),
+    of_order_movement("type = 'SYNC'", "type = 'SALE'", "delivered"),
+    of_order_line("order.figures", "kept", 1, "released = 1", first=UNCHECKED, alone=True),
+    of_order_line("order.figures", "begun", 1, "returned = 4", first=UNCHECKED),
+    of_order_line(
+        "order.figures", "kept", 1, "released = -1", first=UNCHECKED, alone=True
+    ),
+    of_order_line("order.figures", "new", 1, "reserved = -1", first=UNCHECKED),
+    of_order_line("order.figures", "new", 1, "returned = -1", first=UNCHECKED),
+    of_order_line("order.figures", "new", 1, "deducted = -1, returned = -1", first=UNCHECKED),
+    of_order_header("order.reservation", "begun", "reservation_id = NULL", "for_begun"),
+    of_order_header("order.reservation", "begun", "reservation_id = 'active'", "for_begun"),
+    of_order_header("order.reservation", "cancelled", "reservation_id = NULL", "for_cancelled"),
+    Mutant(
+        "order.reservation", "for_kept",
+        "UPDATE stock_reservations SET expires_at = '2222-02-22' WHERE MINE AND id = 'for_kept';"
+        " UPDATE stock_reservation_lines SET expires_at = '2222-02-22'"
+        " WHERE MINE AND reservation_id = 'for_kept'",
+        alone=True,
+    ),
+    header("order.reservation", "for_cancelled", "order_id = tenant_id", alone=True),
+    *(
+        of_order_header("order.status", name, f"status = '{status}'")
+        for name, status in (
+            ("new", "RESERVED"), ("new", "CANCELLED"), ("kept", "NEW"), ("begun", "RESERVED"),
+            ("begun", "DELIVERED"), ("delivered", "PARTLY_DELIVERED"), ("cancelled", "DELIVERED"),
+            ("cancelled", "NEW"),
+        )
+    ),
+    of_order_line("order.status", "new", 1, "released = 2", alone=True),
     Mutant(
         "negotiation.ended", "another", "UPDATE negotiations SET state = 'DEAD' WHERE MINE",
         alone=True,
@@ -325,7 +424,7 @@ async def test_a_sound_database_is_sound(traded):
     report = await verify(traded)
     assert report.differences == ()
     assert report.ok
-    assert (report.tenants, report.levels, report.reservations) == (2, 10, 18)
+    assert (report.tenants, report.levels, report.reservations) == (2, 14, 24)
     assert report.movements > 50
     assert 0 < report.duration_s < 60
 

@@ -79,8 +79,10 @@ def _figures(trade: Trade, tally: Tally, report: Report) -> dict[str, Any]:
         "units returned": tally.returned,
         "units written off": tally.written_off,
         "lines left out (no goods)": sum(trade.no_goods.values()),
-        "reservations": tally.reservations,
-        "reservations per second": round(tally.reservations_per_s),
+        "offers (SOFT reservations)": tally.reservations,
+        "orders (HARD, converted)": tally.orders,
+        "deliveries": tally.deliveries,
+        "offers and orders per second": round(tally.reservations_per_s),
         "verify": "clean" if report.ok else f"{len(report.differences)} differences",
     }
 

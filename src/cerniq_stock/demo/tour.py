@@ -34,6 +34,7 @@ async def tour(stock: Stock, show: Show) -> None:
     negotiation = uuid4()
     await stock.set_negotiation(tenant.id, negotiation, "PROPOSAL")
     await _reserving(stock, show, tenant.id, negotiation)
+    await _ordering(stock, show, tenant.id, negotiation)
     await _ending(stock, show, tenant.id, negotiation)
     for message in await stock.notifications(tenant.id):
         show("Notification", message.type, message.message)
@@ -80,6 +81,28 @@ async def _reserving(stock: Stock, show: Show, tenant_id: UUID, negotiation: UUI
     show("Partial release", f"release {COFFEE}=3", released)
     sold = await stock.consume(tenant_id, id_, key="livrare-1")
     show("Consume: total and reserved fall, available stays", "consume", sold)
+
+
+async def _ordering(stock: Stock, show: Show, tenant_id: UUID, negotiation: UUID) -> None:
+    id_ = uuid4()
+    offer = await stock.reserve(tenant_id, negotiation, [Item(SUGAR, Decimal(20))], key="oferta-4")
+    show("An offer that becomes an order", f"SOFT {SUGAR}=20", offer)
+    lines = [Item(SUGAR, Decimal("30.5")), Item(COFFEE, Decimal(100)), Item(TEA, Decimal(100))]
+    await stock.create_order(tenant_id, uuid4(), lines)
+    big = (await stock.orders(tenant_id, limit=1))[0]
+    short = await stock.reserve_order(tenant_id, big.id)
+    show("Order: all lines or none, and every short line is named", "order reserve", short)
+    await stock.create_order(tenant_id, id_, lines[:1], negotiation_id=negotiation)
+    held = await stock.reserve_order(tenant_id, id_)
+    show("The offer's goods become the order's, the rest is taken", "order reserve", held)
+    part = await stock.deduct_order(tenant_id, id_, {SUGAR: "12.25"}, key="aviz-1")
+    show("A delivery in part", f"order deduct {SUGAR}=12.25", part)
+    rest = await stock.release_order(tenant_id, id_)
+    show("The rest is cancelled", "order release", rest)
+    back = await stock.return_order(tenant_id, id_, {SUGAR: 2}, key="retur-1")
+    show("Some of it comes back", f"order return {SUGAR}=2", back)
+    again = await stock.release_order(tenant_id, id_)
+    show("Once more: nothing changes", "order release", again)
 
 
 async def _ending(stock: Stock, show: Show, tenant_id: UUID, negotiation: UUID) -> None:

@@ -29,6 +29,7 @@ class Invoice:
 
     number: str
     day: str
+    customer: str
     sold: tuple[TradeLine, ...]
     returned: tuple[TradeLine, ...]
     written_off: tuple[TradeLine, ...]
@@ -88,6 +89,7 @@ def _invoice(number: str, rows: list[dict[str, str]]) -> Invoice:
     return Invoice(
         number,
         rows[0]["InvoiceDate"][:10],
+        rows[0]["CustomerID"],
         sold=tuple(line for line in lines if line.quantity > 0),
         returned=back if cancels else (),
         written_off=() if cancels else back,

@@ -1,6 +1,6 @@
 """The door of the domain: what a batch of commands does to loaded state."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -10,15 +10,20 @@ from cerniq_stock.domain.commands import (
     Adjust,
     Command,
     Count,
+    CreateOrder,
+    DeductOrder,
     Extend,
     KeyedCommand,
+    OrderCommand,
     Release,
     Reserve,
+    ReserveOrder,
     SetNegotiation,
 )
 from cerniq_stock.domain.hold import extend, release, set_negotiation
 from cerniq_stock.domain.model import ZERO, ReservationType
-from cerniq_stock.domain.outcomes import Answer, Refusal, Refused, ReserveResult
+from cerniq_stock.domain.orders import change_order
+from cerniq_stock.domain.outcomes import Answer, OrderResult, Refusal, Refused, ReserveResult
 from cerniq_stock.domain.reserve import reserve
 from cerniq_stock.domain.shelf import change_level
 from cerniq_stock.domain.work import Changes, State, Work
@@ -57,12 +62,12 @@ def decide(state: State, command: Command, now: datetime) -> Batch:
 def _keyed(work: Work, command: KeyedCommand) -> Answer:
     """Answer once per key: a repeat gets the first answer and changes nothing.
 
-    A refusal changed nothing and does not use the key up.
+    A refusal changed nothing and does not use the key up, nor does an order that could not be.
     """
     told = work.answers.get(command.key) if command.key is not None else None
     if told is None:
         answer = _decide(work, command)
-        if command.key is not None and not isinstance(answer, Refused):
+        if command.key is not None and not _changed_nothing(answer):
             work.answers[command.key] = (command.fingerprint, answer)
             work.new_answers.append(command.key)
         return answer
@@ -75,6 +80,10 @@ def _keyed(work: Work, command: KeyedCommand) -> Answer:
     return answer
 
 
+def _changed_nothing(answer: Answer) -> bool:
+    return isinstance(answer, Refused) or (isinstance(answer, OrderResult) and not answer.success)
+
+
 def _decide(work: Work, command: KeyedCommand) -> Answer:
     match command:
         case Extend():
@@ -83,6 +92,8 @@ def _decide(work: Work, command: KeyedCommand) -> Answer:
             return release(work, command)
         case SetNegotiation():
             return set_negotiation(work, command)
+        case OrderCommand():
+            return change_order(work, command)
         case _:
             return change_level(work, command)
 
@@ -97,23 +108,48 @@ def wanted_from_holders(
     """
     wanted: dict[UUID, Decimal] = {}
     takes: set[UUID] = set()
-    for command in commands:
-        match command:
-            case Reserve():
-                hard = due or command.type is ReservationType.HARD
-                for item in command.items:
-                    product = state.products.get(item.sku)
-                    if product is not None:
-                        wanted[product.id] = wanted.get(product.id, ZERO) + item.quantity
-                        if hard:
-                            takes.add(product.id)
-            case Adjust() | Count():
-                product = state.products.get(command.sku)
-                if product is not None:
-                    wanted[product.id] = EVERYTHING
-                    takes.add(product.id)
+    for sku, quantity, may_take in _wants(state, commands, due=due):
+        product = state.products.get(sku)
+        if product is not None:
+            wanted[product.id] = wanted.get(product.id, ZERO) + quantity
+            if may_take:
+                takes.add(product.id)
     lacking = {
         product_id: wanted[product_id] - sum((x.free for x in state.levels[product_id]), ZERO)
         for product_id in takes
     }
     return {product_id: amount for product_id, amount in lacking.items() if amount > 0}
+
+
+def _wants(
+    state: State, commands: Sequence[Command], *, due: bool
+) -> Iterator[tuple[str, Decimal, bool]]:
+    """What the commands want: SKU, how much at the most, and whether holders may give way to it."""
+    made = [x for x in commands if isinstance(x, CreateOrder)]
+    for command in commands:
+        match command:
+            case Reserve():
+                may_take = due or command.type is ReservationType.HARD
+                for item in command.items:
+                    yield item.sku, item.quantity, may_take
+            case ReserveOrder() | DeductOrder():
+                may_take = due or isinstance(command, ReserveOrder)
+                for sku, quantity in _ordered(state, command.order_id, made):
+                    yield sku, quantity, may_take
+            case Adjust() | Count():
+                yield command.sku, EVERYTHING, True
+
+
+def _ordered(
+    state: State, order_id: UUID, made: Sequence[CreateOrder]
+) -> Iterator[tuple[str, Decimal]]:
+    """What an order may take from the shelf: what is open of it, known or made in this batch.
+
+    Any of several commands may be the one that makes it.
+    """
+    if order_id in state.orders:
+        yield from ((line.sku, line.open) for line in state.orders[order_id].lines)
+    else:
+        for command in made:
+            if command.order_id == order_id:
+                yield from ((item.sku, item.quantity) for item in command.items)

@@ -24,6 +24,7 @@ class Item:
 class Reserve:
     """Hold goods for a negotiation (§2). `replaces` names a reservation whose goods it takes over.
 
+    For an order (`order_id`) there is no negotiation and no end: `expires_in_h` is None.
     `fingerprint` is a digest of everything the caller asked, to tell a repeat from a reuse of
     the key.
     """
@@ -31,15 +32,16 @@ class Reserve:
     reservation_id: str
     key: str
     fingerprint: bytes
-    negotiation_id: UUID
+    negotiation_id: UUID | None
     items: tuple[Item, ...]
     type: ReservationType = ReservationType.SOFT
     priority: Priority = Priority.NORMAL
-    expires_in_h: int = 72
+    expires_in_h: int | None = 72
     replaces: str | None = None
     requested_by: str | None = None
     channel: str | None = None
     notes: str | None = None
+    order_id: UUID | None = None
 
 
 @record
@@ -131,6 +133,65 @@ class Count(Keyed):
     counted: Decimal
 
 
+@record
+class OrderPart:
+    """So much of an order's line `line_no`, or, without one, of its lines of `sku` in turn."""
+
+    quantity: Decimal
+    sku: str | None = None
+    line_no: int | None = None
+
+
+@record
+class OrderCommand(Keyed):
+    """What every command on an order carries."""
+
+    order_id: UUID
+
+
+@record
+class CreateOrder(OrderCommand):
+    """Take an order down: what is wanted, and the negotiation it comes from, if any."""
+
+    negotiation_id: UUID | None
+    items: tuple[Item, ...]
+
+
+@record
+class ReserveOrder(OrderCommand):
+    """Hold all that is open of an order, HARD and without end, or nothing (job 29).
+
+    What its negotiation holds is converted (READING 15, 16).
+    """
+
+    reservation_id: str
+
+
+@record
+class ReleaseOrder(OrderCommand):
+    """Cancel what is outstanding of an order, or these parts of it (job 30, READING 17)."""
+
+    parts: tuple[OrderPart, ...] | None = None
+
+
+@record
+class DeductOrder(OrderCommand):
+    """Sell what is outstanding of an order, or these parts: it was delivered (job 31).
+
+    What is not reserved comes from free stock (READING 18, 19).
+    """
+
+    parts: tuple[OrderPart, ...] | None = None
+
+
+@record
+class ReturnOrder(OrderCommand):
+    """Put delivered goods of an order, all or these parts, back on the shelf of a warehouse."""
+
+    parts: tuple[OrderPart, ...] | None = None
+    warehouse: str | None = None
+
+
 LevelCommand = Receive | Return | Adjust | Count
-KeyedCommand = Extend | Release | SetNegotiation | LevelCommand
+KeyedCommand = Extend | Release | SetNegotiation | LevelCommand | OrderCommand
 Command = Reserve | KeyedCommand

@@ -39,6 +39,8 @@ def extend(work: Work, command: Extend) -> ExtendResult | Refused:
     over = over_refusal(work, reservation)
     if over is not None:
         return Refused(*over)
+    if reservation.order_id is not None:
+        return _of_order(reservation)
     tenant = work.tenant
     if reservation.extensions >= tenant.max_extensions:
         return Refused(
@@ -69,7 +71,15 @@ def release(work: Work, command: Release) -> ReleaseResult | Refused:
         return _not_found(command.reservation_id) if sells else _nothing(work, command)
     if not reservation.live(work.now):
         return _release_over(work, command, reservation)
+    if reservation.order_id is not None:
+        return _of_order(reservation)
     return _release_live(work, command, [reservation])
+
+
+def _of_order(reservation: Reservation) -> Refused:
+    return Refused(
+        Refusal.ORDER_HOLDS, f"Reservation {reservation.id} is of order {reservation.order_id}"
+    )
 
 
 def _not_found(reservation_id: str) -> Refused:

@@ -1,13 +1,15 @@
 """The words of the domain as frozen data: what is stored and what is loaded."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
 ZERO = Decimal(0)
+NEVER = datetime.max.replace(tzinfo=UTC)
+"""Expiry of what does not expire; `infinity` in the database."""
 
 
 class Unit(StrEnum):
@@ -81,6 +83,16 @@ class ReleaseReason(StrEnum):
     CONSUMED = "CONSUMED"
     DEAD = "DEAD"
     REPLACED = "REPLACED"
+
+
+class OrderStatus(StrEnum):
+    """Where an order stands; follows from its lines (`Order.status`)."""
+
+    NEW = "NEW"
+    RESERVED = "RESERVED"
+    PARTLY_DELIVERED = "PARTLY_DELIVERED"
+    DELIVERED = "DELIVERED"
+    CANCELLED = "CANCELLED"
 
 
 class MovementType(StrEnum):
@@ -173,11 +185,14 @@ class Line(NamedTuple):
 
 
 class Reservation(NamedTuple):
-    """Goods held for a negotiation until `expires_at`, or the record that none could be had."""
+    """Goods held for a negotiation until `expires_at`, or the record that none could be had.
+
+    Goods held for an order have its `order_id` instead of a negotiation, and do not expire.
+    """
 
     id: str
     key: str
-    negotiation_id: UUID
+    negotiation_id: UUID | None
     type: str
     priority: str
     status: str
@@ -189,10 +204,58 @@ class Reservation(NamedTuple):
     release_reason: str | None = None
     released_by: str | None = None
     release_notes: str | None = None
+    order_id: UUID | None = None
 
     def live(self, now: datetime) -> bool:
         """Whether it holds anything: a reservation past its expiry holds nothing."""
         return self.status == ReservationStatus.ACTIVE and self.expires_at > now
+
+
+class OrderLine(NamedTuple):
+    """What an order wants of one product, and what became of it so far.
+
+    `reserved` is what is held now. `quantity = open + reserved + deducted + released`, and
+    `returned` is a part of `deducted`.
+    """
+
+    line_no: int
+    product_id: UUID
+    sku: str
+    quantity: Decimal
+    reserved: Decimal = ZERO
+    deducted: Decimal = ZERO
+    released: Decimal = ZERO
+    returned: Decimal = ZERO
+
+    @property
+    def outstanding(self) -> Decimal:
+        """What can still be delivered or cancelled."""
+        return self.quantity - self.deducted - self.released
+
+    @property
+    def open(self) -> Decimal:
+        """What is outstanding and not held."""
+        return self.outstanding - self.reserved
+
+
+class Order(NamedTuple):
+    """A customer's order. `reservation_id` is the one that holds its goods, once there was one."""
+
+    id: UUID
+    negotiation_id: UUID | None
+    lines: tuple[OrderLine, ...]
+    reservation_id: str | None = None
+
+    @property
+    def status(self) -> OrderStatus:
+        """Where it stands, by its lines."""
+        delivered = any(line.deducted for line in self.lines)
+        if not any(line.outstanding for line in self.lines):
+            return OrderStatus.DELIVERED if delivered else OrderStatus.CANCELLED
+        if delivered:
+            return OrderStatus.PARTLY_DELIVERED
+        held = any(line.reserved for line in self.lines)
+        return OrderStatus.RESERVED if held else OrderStatus.NEW
 
 
 class Movement(NamedTuple):
@@ -213,6 +276,7 @@ class Movement(NamedTuple):
     reference_type: str | None
     reference_id: str | None
     negotiation_id: UUID | None
+    order_id: UUID | None
     notes: str | None
     created_by: str | None
 

@@ -30,6 +30,9 @@ class Refusal(StrEnum):
 
     TENANT_NOT_FOUND = "TENANT_NOT_FOUND", "No such tenant."
     RESERVATION_EXISTS = "RESERVATION_EXISTS", "The key was used before with another payload."
+    ORDER_EXISTS = "ORDER_EXISTS", "The order was taken down before with other lines."
+    ORDER_NOT_FOUND = "ORDER_NOT_FOUND", "No such order."
+    ORDER_CANCELLED = "ORDER_CANCELLED", "All of the order was cancelled."
     NEGOTIATION_NOT_FOUND = "NEGOTIATION_NOT_FOUND", "No such negotiation."
     NEGOTIATION_CLOSED = (
         "NEGOTIATION_CLOSED",
@@ -38,6 +41,10 @@ class Refusal(StrEnum):
     RESERVATION_NOT_FOUND = "RESERVATION_NOT_FOUND", "No such reservation."
     RESERVATION_EXPIRED = "RESERVATION_EXPIRED", "The reservation is past its expiry: it is over."
     RESERVATION_ENDED = "RESERVATION_ENDED", "The reservation was released, consumed or failed."
+    ORDER_HOLDS = (
+        "ORDER_HOLDS",
+        "The reservation belongs to an order: deliver or release the order.",
+    )
     NOT_EXPIRED = "NOT_EXPIRED", "Release with reason EXPIRED, but the reservation has not expired."
     EXTENSION_LIMIT = "EXTENSION_LIMIT", "The reservation was extended as often as allowed."
     DURATION_LIMIT = "DURATION_LIMIT", "The reservation would last longer than allowed in all."
@@ -45,6 +52,9 @@ class Refusal(StrEnum):
     WAREHOUSE_UNKNOWN = "WAREHOUSE_UNKNOWN", "The tenant has no such warehouse."
     UNIT_MISMATCH = "UNIT_MISMATCH", "The unit is not the product's."
     QUANTITY_TOO_PRECISE = "QUANTITY_TOO_PRECISE", "More decimal places than the unit allows."
+    NOT_ORDERED = "NOT_ORDERED", "The order has no such line."
+    EXCEEDS_ORDERED = "EXCEEDS_ORDERED", "More than is outstanding of the order's line."
+    EXCEEDS_DELIVERED = "EXCEEDS_DELIVERED", "More than was delivered and has not come back."
     NOT_RESERVED = "NOT_RESERVED", "The reservation does not hold this SKU."
     EXCEEDS_RESERVED = "EXCEEDS_RESERVED", "More is to be consumed than the reservation holds."
     BELOW_RESERVED = (
@@ -199,4 +209,36 @@ class LevelResult(Wire):
     displaced: tuple[str, ...] = ()
 
 
-Answer = ReleaseResult | ExtendResult | NegotiationResult | LevelResult | Refused
+@record
+class OrderLineResult(Wire):
+    """A line of an order as it stands. `reserved` is what is held now."""
+
+    line_no: int
+    sku: str
+    product_id: UUID
+    quantity: Decimal
+    reserved: Decimal
+    deducted: Decimal
+    released: Decimal
+    returned: Decimal
+
+
+@record
+class OrderResult(Wire):
+    """An order after a command. Without success nothing changed, and `errors` names every line.
+
+    `quantity` is how much was reserved, released, deducted or returned by this command.
+    """
+
+    success: bool
+    order_id: UUID
+    status: str
+    reservation_id: str | None
+    negotiation_id: UUID | None
+    quantity: Decimal
+    lines: tuple[OrderLineResult, ...]
+    warnings: tuple[str, ...] = ()
+    errors: tuple[ReservationError, ...] = ()
+
+
+Answer = ReleaseResult | ExtendResult | NegotiationResult | LevelResult | OrderResult | Refused

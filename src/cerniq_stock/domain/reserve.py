@@ -28,11 +28,12 @@ from cerniq_stock.domain.outcomes import (
     ReservationError,
     ReserveResult,
 )
-from cerniq_stock.domain.work import Work
+from cerniq_stock.domain.work import Work, held_by
 
 Refused = tuple[Refusal, str]
 PRECEDENCE = {refusal: place for place, refusal in enumerate(Refusal)}
 
+FROM_ONE = range(1, 32_768)
 REPLAYED = "idempotent: the key was used before; this is the first answer"
 
 
@@ -50,7 +51,7 @@ def reserve(work: Work, command: Reserve) -> ReserveResult:
     before: dict[UUID, Decimal] = {}
     if command.replaces is not None:
         before = _release_replaced(work, work.reservations[command.replaces], command)
-    return _hold(work, command, before)
+    return hold(work, command, before)
 
 
 def _replay(
@@ -83,6 +84,8 @@ def _refused(work: Work, command: Reserve, code: Refusal, message: str) -> Reser
 
 def _refusal(work: Work, command: Reserve) -> Refused | None:
     """Why the whole reservation is refused, if it is."""
+    assert command.negotiation_id is not None
+    assert command.expires_in_h is not None
     state = work.negotiations.get(command.negotiation_id)
     if state is None:
         return (
@@ -98,7 +101,7 @@ def _refusal(work: Work, command: Reserve) -> Refused | None:
     limit_h = work.tenant.max_reservation_h
     if command.expires_in_h > limit_h:
         return Refusal.DURATION_LIMIT, f"A reservation may last {limit_h} hours in all"
-    refusals = [_item_refusal(work.products.get(item.sku), item) for item in command.items]
+    refusals = [item_refusal(work.products.get(item.sku), item) for item in command.items]
     return first_refusal(refusals) if any(refusals) else None
 
 
@@ -107,7 +110,7 @@ def first_refusal(refusals: Iterable[Refused | None]) -> Refused | None:
     return min(filter(None, refusals), key=lambda refused: PRECEDENCE[refused[0]], default=None)
 
 
-def _item_refusal(product: Product | None, item: Item) -> Refused | None:
+def item_refusal(product: Product | None, item: Item) -> Refused | None:
     """Bad units and too precise quantities refuse the command: they are mistakes, not shortages."""
     if product is None:
         return None
@@ -170,7 +173,7 @@ def _release_replaced(work: Work, old: Reservation, command: Reserve) -> dict[UU
 
 def _obtainable(work: Work, old: Reservation, item: Item, type_: ReservationType) -> bool:
     product = work.products.get(item.sku)
-    if product is None or _line_refusal(item, product) is not None:
+    if product is None or line_refusal(item, product) is not None:
         return False
     return (
         work.available(product.id) > 0
@@ -179,14 +182,22 @@ def _obtainable(work: Work, old: Reservation, item: Item, type_: ReservationType
     )
 
 
-def _hold(work: Work, command: Reserve, earlier: Mapping[UUID, Decimal]) -> ReserveResult:
-    """Take each line in turn; a later line of one SKU sees what an earlier one took."""
+def hold(
+    work: Work,
+    command: Reserve,
+    earlier: Mapping[UUID, Decimal],
+    line_nos: Iterable[int] = FROM_ONE,
+) -> ReserveResult:
+    """Take each line in turn; a later line of one SKU sees what an earlier one took.
+
+    `earlier` is what was available of products before goods were given back for this.
+    """
     lines: list[Line] = []
     items: list[ItemResult] = []
     errors: list[ReservationError] = []
-    for line_no, item in enumerate(command.items, 1):
+    for line_no, item in zip(line_nos, command.items, strict=False):
         product = work.products.get(item.sku)
-        refusal = _line_refusal(item, product)
+        refusal = line_refusal(item, product)
         if product is None or refusal is not None:
             answer = _unavailable(work, item, product)
         else:
@@ -222,6 +233,7 @@ def _hold_item(
     work: Work, command: Reserve, item: Item, product: Product, line_no: int, lines: list[Line]
 ) -> ItemResult:
     product_id, sku, wanted = product.id, product.sku, item.quantity
+    reference = held_by(command)
     before = work.available(product_id)
     taken = ZERO
     for index, quantity in _sources(work, command, product, wanted, before):
@@ -231,7 +243,7 @@ def _hold_item(
             index,
             MovementType.RESERVATION,
             reserved=quantity,
-            reference=("RESERVATION", command.reservation_id, command.negotiation_id),
+            reference=reference,
             by=command.requested_by,
         )
         lines.append(Line(line_no, product_id, sku, level.warehouse, quantity))
@@ -255,7 +267,8 @@ def _tell_if_low(
         )
 
 
-def _line_refusal(item: Item, product: Product | None) -> Refusal | None:
+def line_refusal(item: Item, product: Product | None) -> Refusal | None:
+    """Why nothing of a line can be had, whatever there is of the product."""
     if product is None or item.product_id not in (None, product.id):
         return Refusal.PRODUCT_NOT_FOUND
     if product.status == ProductStatus.DISCONTINUED:
@@ -312,6 +325,7 @@ def _conclude(
         work.now,
         work.hours_from_now(command.expires_in_h),
         lines,
+        order_id=command.order_id,
     )
     requested = sum([item.requested_quantity for item in items], ZERO)
     reserved = sum([item.reserved_quantity for item in items], ZERO)

@@ -7,7 +7,7 @@ from cerniq_stock.domain.messages import plain
 from cerniq_stock.domain.model import ZERO, Level, MovementType, Product
 from cerniq_stock.domain.outcomes import LevelResult, Refusal, Refused
 from cerniq_stock.domain.reserve import precision_refusal
-from cerniq_stock.domain.work import Reference, Work
+from cerniq_stock.domain.work import NO_REFERENCE, Reference, Work
 
 MAX_TOTAL = Decimal("99999999999.999")
 """What a level can hold: the width of its columns."""
@@ -102,9 +102,9 @@ def _apply(
 def _reference(command: LevelCommand) -> Reference:
     match command:
         case Receive() | Return() if command.reference is not None:
-            return ("DOCUMENT", command.reference, None)
+            return Reference("DOCUMENT", command.reference)
         case _:
-            return (None, None, None)
+            return NO_REFERENCE
 
 
 def _refusal(

@@ -14,6 +14,7 @@ from uuid import UUID
 from cerniq_stock.domain import messages
 from cerniq_stock.domain.commands import Reserve
 from cerniq_stock.domain.model import (
+    NEVER,
     PRIORITY_RANK,
     ZERO,
     Level,
@@ -21,6 +22,7 @@ from cerniq_stock.domain.model import (
     Movement,
     MovementType,
     Notification,
+    Order,
     Product,
     ProductStatus,
     ReleaseReason,
@@ -47,6 +49,7 @@ class State:
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
     reserve_answers: Mapping[str, tuple[bytes, ReserveResult]] = field(default_factory=dict)
     answers: Mapping[str, tuple[bytes, Answer]] = field(default_factory=dict)
+    orders: Mapping[UUID, Order] = field(default_factory=dict)
 
 
 class Created(NamedTuple):
@@ -62,7 +65,7 @@ class Changes:
     """What a batch writes.
 
     Levels in their final state; reservations as they were made; and reservations that changed
-    (they may have been made in this very batch) in their final state.
+    (they may have been made in this very batch) in their final state. Orders in their final state.
     """
 
     levels: tuple[Level, ...] = ()
@@ -72,10 +75,26 @@ class Changes:
     notifications: tuple[Notification, ...] = ()
     negotiations: tuple[tuple[UUID, str], ...] = ()
     answers: tuple[tuple[str, bytes, Answer], ...] = ()
+    new_orders: tuple[Order, ...] = ()
+    changed_orders: tuple[Order, ...] = ()
 
 
-Reference = tuple[str | None, str | None, UUID | None]
-"""What a movement refers to: type and id of a document, and the negotiation."""
+class Reference(NamedTuple):
+    """What a movement refers to: type and id of a document, the negotiation, and the order."""
+
+    type: str | None = None
+    id: str | None = None
+    negotiation_id: UUID | None = None
+    order_id: UUID | None = None
+
+
+NO_REFERENCE = Reference()
+
+
+def held_by(reservation: Reservation | Reserve) -> Reference:
+    """Who holds what moves."""
+    id_ = reservation.id if isinstance(reservation, Reservation) else reservation.reservation_id
+    return Reference("RESERVATION", id_, reservation.negotiation_id, reservation.order_id)
 
 
 class Work:
@@ -90,10 +109,13 @@ class Work:
         self.reservations = dict(state.reservations)
         self.reserve_answers = dict(state.reserve_answers)
         self.answers = dict(state.answers)
+        self.orders = dict(state.orders)
         self.created: list[Created] = []
         self.changed_levels: set[tuple[UUID, str]] = set()
         self.changed_reservations: set[str] = set()
         self.changed_negotiations: set[UUID] = set()
+        self.new_orders: set[UUID] = set()
+        self.changed_orders: set[UUID] = set()
         self.new_answers: list[str] = []
         self.movements: list[Movement] = []
         self.notifications: list[Notification] = []
@@ -117,10 +139,16 @@ class Work:
             notifications=tuple(self.notifications),
             negotiations=tuple((id_, self.negotiations[id_]) for id_ in self.changed_negotiations),
             answers=tuple((key, *self.answers[key]) for key in self.new_answers),
+            new_orders=tuple(self.orders[id_] for id_ in sorted(self.new_orders)),
+            changed_orders=tuple(
+                self.orders[id_] for id_ in sorted(self.changed_orders - self.new_orders)
+            ),
         )
 
-    def hours_from_now(self, hours: int) -> datetime:
+    def hours_from_now(self, hours: int | None) -> datetime:
         """When something of so many hours ends; a batch asks for few different ones."""
+        if hours is None:
+            return NEVER
         until = self._until.get(hours)
         if until is None:
             until = self._until[hours] = self.now + timedelta(hours=hours)
@@ -160,7 +188,7 @@ class Work:
         total: Decimal = ZERO,
         reserved: Decimal = ZERO,
         blocked: Decimal = ZERO,
-        reference: Reference = (None, None, None),
+        reference: Reference = NO_REFERENCE,
         notes: str | None = None,
         by: str | None = None,
     ) -> Level:
@@ -273,7 +301,7 @@ class Work:
             MovementType.SALE if sold else MovementType.RELEASE,
             total=-amount if sold else ZERO,
             reserved=-amount,
-            reference=("RESERVATION", reservation.id, reservation.negotiation_id),
+            reference=held_by(reservation),
             notes=notes or reason.value,
             by=by,
         )

@@ -1,7 +1,6 @@
 """Lock and load everything that a batch of one tenant's commands may look at.
 
-Locks are taken in one order everywhere, which is why nothing deadlocks: negotiations by id,
-levels by (product, warehouse), reservations by id, and only then (in `write`) new keys.
+`begin` has locked the negotiations and orders; levels come next, then reservations.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,97 +14,24 @@ import asyncpg
 
 from cerniq_stock import wire
 from cerniq_stock.domain.batch import wanted_from_holders
-from cerniq_stock.domain.commands import Command, Extend, Release, Reserve, SetNegotiation
-from cerniq_stock.domain.model import ZERO, Level, Line, Product, Reservation, Tenant
+from cerniq_stock.domain.commands import Command
+from cerniq_stock.domain.model import (
+    NEVER,
+    ZERO,
+    Level,
+    Line,
+    Order,
+    OrderLine,
+    Product,
+    Reservation,
+    Tenant,
+)
 from cerniq_stock.domain.outcomes import Answer, ReserveResult
 from cerniq_stock.domain.reserve import partial_warnings
 from cerniq_stock.domain.work import State
 from cerniq_stock.store.arrays import plain, quoted, words
+from cerniq_stock.store.begin import NEW_STATE, MadeMeanwhileError, Named
 from cerniq_stock.store.queries import SQL
-
-PREPARE = (
-    "PREPARE share_negotiations (uuid, uuid[]) AS SELECT FROM negotiations"
-    " WHERE tenant_id = $1 AND id = ANY ($2) ORDER BY id FOR SHARE"
-)
-"""Run once per connection: lets negotiations be locked in the round trip of BEGIN."""
-
-
-class LevelMadeError(Exception):
-    """A level of a locked product was made while we waited for the locks: begin again."""
-
-
-class Named(NamedTuple):
-    """What a batch of commands names."""
-
-    skus: set[str]
-    reservations: set[str]
-    negotiations: set[UUID]
-    ending_negotiations: set[UUID]
-    changing_negotiations: set[UUID]
-    reserve_keys: list[str]
-    keys: list[str]
-
-
-def _named(commands: Sequence[Command]) -> Named:
-    named = Named(set(), set(), set(), set(), set(), [], [])
-    for command in commands:
-        match command:
-            case Reserve():
-                named.skus.update([item.sku for item in command.items])
-                named.negotiations.add(command.negotiation_id)
-                named.reserve_keys.append(command.key)
-                if command.replaces is not None:
-                    named.reservations.add(command.replaces)
-                continue
-            case Extend():
-                named.reservations.add(command.reservation_id)
-            case Release():
-                if command.reservation_id is not None:
-                    named.reservations.add(command.reservation_id)
-                if command.negotiation_id is not None:
-                    named.negotiations.add(command.negotiation_id)
-                    named.ending_negotiations.add(command.negotiation_id)
-            case SetNegotiation():
-                named.negotiations.add(command.negotiation_id)
-                named.changing_negotiations.add(command.negotiation_id)
-                named.ending_negotiations.add(command.negotiation_id)
-            case _:
-                named.skus.add(command.sku)
-        if command.key is not None:
-            named.keys.append(command.key)
-    return named
-
-
-async def begin(
-    connection: asyncpg.Connection,
-    tenant_id: UUID,
-    commands: Sequence[Command],
-    lock_timeout_ms: int | None,
-) -> Named:
-    """Open the transaction, name the tenant, lock the negotiations, all in one round trip."""
-    named = _named(commands)
-    start = f"BEGIN; SET LOCAL app.tenant = '{tenant_id}';"
-    if lock_timeout_ms is not None:
-        start += f" SET LOCAL lock_timeout = {lock_timeout_ms};"
-    if named.ending_negotiations:
-        # nobody may reserve for them between now and the reading of what they hold
-        await connection.execute(start)
-        if named.changing_negotiations:
-            new = sorted(named.changing_negotiations)
-            await connection.execute(SQL["insert_negotiations"], tenant_id, new, NEW_STATE)
-        await connection.execute(
-            SQL["lock_negotiations_to_change"], tenant_id, sorted(named.negotiations)
-        )
-    elif named.negotiations:
-        ids = ",".join([id_.hex for id_ in named.negotiations])
-        await connection.execute(f"{start} EXECUTE share_negotiations ('{tenant_id}', '{{{ids}}}')")
-    else:
-        await connection.execute(start)
-    return named
-
-
-NEW_STATE = ""
-"""State of a negotiation row that was made a moment ago, in this transaction."""
 
 
 class Loaded(NamedTuple):
@@ -142,6 +68,8 @@ async def load(
         state = await _with_due(connection, state, now)
     if named.keys:
         state = await _with_answers(connection, state, named.keys)
+    if named.orders:
+        state = replace(state, orders=await _orders(connection, tenant_id, named))
     wanted = wanted_from_holders(state, commands, due=due)
     holders = set(holds) | named.reservations
     if wanted:
@@ -155,8 +83,11 @@ async def load(
 async def _lock_and_look(
     connection: asyncpg.Connection, tenant_id: UUID, named: Named, holds: dict[str, list[UUID]]
 ) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
-    """Lock the levels, then look around. Raises LevelMadeError: nothing is locked out of order."""
-    levels = await _lock_levels(connection, tenant_id, named.skus, holds)
+    """Lock the levels, then look around.
+
+    Raises MadeMeanwhileError: nothing is locked out of order.
+    """
+    levels = await _lock_levels(connection, tenant_id, named, holds)
     around = await connection.fetch(
         SQL["look_around"],
         tenant_id,
@@ -165,19 +96,19 @@ async def _lock_and_look(
         plain({level["id"] for level in levels}),
     )
     if around and around[0]["levels"] not in (None, len(levels)):
-        raise LevelMadeError
+        raise MadeMeanwhileError
     return levels, around
 
 
 async def _lock_levels(
-    connection: asyncpg.Connection, tenant_id: UUID, skus: set[str], holds: dict[str, list[UUID]]
+    connection: asyncpg.Connection, tenant_id: UUID, named: Named, holds: dict[str, list[UUID]]
 ) -> list[asyncpg.Record]:
     """One statement takes every level lock of the batch."""
-    if not holds:
-        return await connection.fetch(SQL["lock_levels"], tenant_id, quoted(list(skus)))
-    products = {product_id for of in holds.values() for product_id in of}
-    if skus:
-        rows = await connection.fetch(SQL["products_of_skus"], tenant_id, list(skus))
+    if not holds and not named.products:
+        return await connection.fetch(SQL["lock_levels"], tenant_id, quoted(list(named.skus)))
+    products = named.products.union(*holds.values())
+    if named.skus:
+        rows = await connection.fetch(SQL["products_of_skus"], tenant_id, list(named.skus))
         products.update(row["id"] for row in rows)
     return await connection.fetch(SQL["lock_levels_of_products"], tenant_id, list(products))
 
@@ -270,6 +201,26 @@ async def _with_answers(connection: asyncpg.Connection, state: State, keys: Sequ
     return replace(state, answers=answers)
 
 
+async def _orders(
+    connection: asyncpg.Connection, tenant_id: UUID, named: Named
+) -> dict[UUID, Order]:
+    """Read the lines of the locked orders.
+
+    Raises MadeMeanwhileError: nothing is locked out of order.
+    """
+    headers = named.locked_orders
+    lines: dict[UUID, list[OrderLine]] = {}
+    rows = await connection.fetch(SQL["lines_of_orders"], tenant_id, list(named.orders))
+    for id_, *line in rows:
+        lines.setdefault(id_, []).append(OrderLine(*line))
+    if lines.keys() - {row["id"] for row in headers}:
+        raise MadeMeanwhileError
+    return {
+        id_: Order(id_, negotiation_id, tuple(lines[id_]), reservation_id)
+        for id_, negotiation_id, reservation_id in headers
+    }
+
+
 async def _holders(
     connection: asyncpg.Connection,
     tenant_id: UUID,
@@ -303,13 +254,15 @@ async def _reservations(
             priority=row["priority"],
             status=row["status"],
             created_at=row["created_at"],
-            expires_at=row["expires_at"],
+            # the driver reads `infinity` as a time without a zone
+            expires_at=row["expires_at"] if row["order_id"] is None else NEVER,
             lines=tuple(lines.get(row["id"], ())),
             extensions=row["extensions"],
             released_at=row["released_at"],
             release_reason=row["release_reason"],
             released_by=row["released_by"],
             release_notes=row["release_notes"],
+            order_id=row["order_id"],
         )
         for row in headers
     }

@@ -123,11 +123,44 @@ CROSS JOIN LATERAL (
 ) AS l
 GROUP BY r.id;
 
+-- name: about_orders
+-- What never changes of orders: where they come from, and what they have lines on.
+SELECT o.id, o.negotiation_id, l.products
+FROM unnest($2::uuid[]) AS q (id)
+CROSS JOIN LATERAL (
+    SELECT * FROM stock_orders AS m WHERE m.tenant_id = $1 AND m.id = q.id LIMIT 1
+) AS o
+CROSS JOIN LATERAL (
+    SELECT array_agg(DISTINCT m.product_id) AS products FROM stock_order_lines AS m
+    WHERE m.tenant_id = $1 AND m.order_id = o.id
+) AS l;
+
+-- name: lock_orders
+SELECT o.id, o.negotiation_id, o.reservation_id
+FROM (SELECT id FROM unnest($2::uuid[]) AS q (id) ORDER BY id) AS q
+CROSS JOIN LATERAL (
+    SELECT * FROM stock_orders AS m WHERE m.tenant_id = $1 AND m.id = q.id FOR UPDATE
+) AS o;
+
+-- name: lines_of_orders
+SELECT
+    l.order_id, l.line_no, l.product_id, p.sku, l.quantity, l.reserved, l.deducted, l.released,
+    l.returned
+FROM unnest($2::uuid[]) AS q (id)
+CROSS JOIN LATERAL (
+    SELECT * FROM stock_order_lines AS m WHERE m.tenant_id = $1 AND m.order_id = q.id OFFSET 0
+) AS l
+CROSS JOIN LATERAL (
+    SELECT m.sku FROM products AS m WHERE m.tenant_id = $1 AND m.id = l.product_id LIMIT 1
+) AS p
+ORDER BY l.order_id, l.line_no;
+
 -- name: lock_reservations
 -- Headers locked in order, after the levels.
 SELECT
     r.id, r.reservation_key, r.negotiation_id, r.type, r.priority, r.status, r.created_at,
-    r.expires_at, r.extensions, r.released_at, r.release_reason, r.released_by, r.release_notes
+    r.expires_at, r.extensions, r.released_at, r.release_reason, r.released_by, r.release_notes,
+    r.order_id
 FROM (SELECT id FROM unnest($2::text[]) AS q (id) ORDER BY id COLLATE "C") AS q
 CROSS JOIN LATERAL (
     SELECT * FROM stock_reservations AS m WHERE m.tenant_id = $1 AND m.id = q.id FOR UPDATE
@@ -204,7 +237,7 @@ WITH levels AS (
         updated_at = $2
     FROM unnest(
         $3::text::uuid[], $4::text::text[], $5::text::numeric[], $6::text::numeric[],
-        $7::text::numeric[], $8::text::int8[], $45::text::tid[]
+        $7::text::numeric[], $8::text::int8[], $9::text::tid[]
     ) AS d (product_id, warehouse, total, reserved, blocked, version, place)
     WHERE s.ctid = d.place
         AND s.tenant_id = $1 AND s.product_id = d.product_id AND s.warehouse = d.warehouse
@@ -213,43 +246,46 @@ WITH levels AS (
     INSERT INTO stock_reservations (
         tenant_id, id, negotiation_id, reservation_key, fingerprint, type, status, priority,
         items_json, errors_json, total_requested, total_reserved, first_expires_at, expires_at,
-        requested_by, channel, notes, created_at, updated_at
+        requested_by, channel, notes, order_id, created_at, updated_at
     )
     SELECT
         $1, id, negotiation_id, key, fingerprint, type, status, priority, items::jsonb,
         errors::jsonb, requested, reserved,
-        $2 + hours * interval '1 hour', $2 + hours * interval '1 hour',
-        requested_by, channel, notes, $2, $2
+        coalesce($2 + hours * interval '1 hour', 'infinity'),
+        coalesce($2 + hours * interval '1 hour', 'infinity'),
+        requested_by, channel, notes, order_id, $2, $2
     FROM unnest(
-        $9::text::text[], $10::text::uuid[], $11::text::text[], $12::text::text[],
-        $13::text::text[], $14::text::numeric[], $15::text::numeric[], $16::text::int2[],
-        $17::text::text[], $18::text::bytea[], $19::text::text[], $20::text::text[],
-        $21::text::text[], $22::text::text[], $23::text::text[]
+        $10::text::text[], $11::text::uuid[], $12::text::text[], $13::text::text[],
+        $14::text::text[], $15::text::numeric[], $16::text::numeric[], $17::text::int2[],
+        $18::text::text[], $19::text::bytea[], $20::text::text[], $21::text::text[],
+        $22::text::text[], $23::text::text[], $24::text::text[], $25::text::uuid[]
     ) AS h (
         id, negotiation_id, type, status, priority, requested, reserved, hours,
-        key, fingerprint, items, errors, requested_by, channel, notes
+        key, fingerprint, items, errors, requested_by, channel, notes, order_id
     )
 ), lines AS (
     INSERT INTO stock_reservation_lines (
         tenant_id, reservation_id, line_no, warehouse, product_id, reserved, expires_at
     )
-    SELECT $1, id, line_no, warehouse, product_id, reserved, $2 + hours * interval '1 hour'
+    SELECT
+        $1, id, line_no, warehouse, product_id, reserved,
+        coalesce($2 + hours * interval '1 hour', 'infinity')
     FROM unnest(
-        $24::text::text[], $25::text::int2[], $26::text::uuid[], $27::text::numeric[],
-        $28::text::int2[], $29::text::text[]
+        $26::text::text[], $27::text::int2[], $28::text::uuid[], $29::text::numeric[],
+        $30::text::int2[], $31::text::text[]
     ) AS x (id, line_no, product_id, reserved, hours, warehouse)
 ), movements AS (
     INSERT INTO stock_movements (
         tenant_id, created_at, id, product_id, type, total_delta, reserved_delta, blocked_delta,
         previous_available, sequence, sku, warehouse, reference_type, reference_id,
-        negotiation_id, notes, created_by
+        negotiation_id, order_id, notes, created_by
     )
     SELECT $1, $2, x.*
     FROM unnest(
-        $30::text::text[], $31::text::uuid[], $32::text::text[], $33::text::numeric[],
-        $34::text::numeric[], $35::text::numeric[], $36::text::numeric[], $37::text::int8[],
-        $38::text::text[], $39::text::text[], $40::text::text[], $41::text::text[],
-        $42::text::uuid[], $43::text::text[], $44::text::text[]
+        $32::text::text[], $33::text::uuid[], $34::text::text[], $35::text::numeric[],
+        $36::text::numeric[], $37::text::numeric[], $38::text::numeric[], $39::text::int8[],
+        $40::text::text[], $41::text::text[], $42::text::text[], $43::text::text[],
+        $44::text::uuid[], $45::text::uuid[], $46::text::text[], $47::text::text[]
     ) AS x
 )
 SELECT count(*) FROM levels;
@@ -292,6 +328,46 @@ CROSS JOIN LATERAL (
 ) AS k
 WHERE r.tenant_id = $1 AND r.ctid = k.ctid;
 
+-- name: insert_orders
+INSERT INTO stock_orders (
+    tenant_id, id, negotiation_id, reservation_id, status, created_at, updated_at
+)
+SELECT $1, x.id, x.negotiation_id, x.reservation_id, x.status, $2, $2
+FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::text[])
+    AS x (id, negotiation_id, reservation_id, status);
+
+-- name: insert_order_lines
+INSERT INTO stock_order_lines (
+    tenant_id, order_id, line_no, product_id, quantity, reserved, deducted, released, returned
+)
+SELECT $1, x.*
+FROM unnest(
+    $2::uuid[], $3::int2[], $4::uuid[], $5::numeric[], $6::numeric[], $7::numeric[], $8::numeric[],
+    $9::numeric[]
+) AS x;
+
+-- name: write_changed_orders
+UPDATE stock_orders AS o
+SET reservation_id = x.reservation_id, status = x.status, updated_at = $2
+FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::text[])
+    AS x (id, negotiation_id, reservation_id, status)
+CROSS JOIN LATERAL (
+    SELECT m.ctid FROM stock_orders AS m WHERE m.tenant_id = $1 AND m.id = x.id LIMIT 1
+) AS k
+WHERE o.tenant_id = $1 AND o.ctid = k.ctid;
+
+-- name: write_changed_order_lines
+UPDATE stock_order_lines AS l
+SET reserved = x.reserved, deducted = x.deducted, released = x.released, returned = x.returned
+FROM unnest($2::uuid[], $3::int2[], $4::numeric[], $5::numeric[], $6::numeric[], $7::numeric[])
+    AS x (order_id, line_no, reserved, deducted, released, returned)
+CROSS JOIN LATERAL (
+    SELECT m.ctid FROM stock_order_lines AS m
+    WHERE m.tenant_id = $1 AND m.order_id = x.order_id AND m.line_no = x.line_no
+    LIMIT 1
+) AS k
+WHERE l.tenant_id = $1 AND l.ctid = k.ctid;
+
 -- name: write_negotiations
 UPDATE negotiations AS n SET state = x.state, updated_at = $2
 FROM unnest($3::uuid[], $4::text[]) AS x (id, state)
@@ -302,6 +378,9 @@ WHERE n.tenant_id = $1 AND n.ctid = k.ctid;
 
 -- name: lock_negotiations_to_change
 SELECT id FROM negotiations WHERE tenant_id = $1 AND id = ANY ($2::uuid[]) ORDER BY id FOR UPDATE;
+
+-- name: share_negotiations
+SELECT FROM negotiations WHERE tenant_id = $1 AND id = ANY ($2::uuid[]) ORDER BY id FOR SHARE;
 
 -- name: insert_negotiations
 INSERT INTO negotiations (tenant_id, id, state)

@@ -19,6 +19,7 @@ import asyncpg.pool
 
 from cerniq_stock import wire
 from cerniq_stock.domain.model import ZERO, ReservationStatus
+from cerniq_stock.domain.outcomes import OrderLineResult
 from cerniq_stock.errors import InvalidInputError, UnavailableError
 from cerniq_stock.store.availability import NO_ANSWER
 from cerniq_stock.store.database import as_tenant
@@ -31,6 +32,7 @@ from cerniq_stock.views import (
     LineView,
     MovementView,
     NotificationView,
+    OrderView,
     ProductView,
     ReservationView,
     TenantView,
@@ -48,6 +50,12 @@ _PRODUCT = "(SELECT p.id FROM products AS p WHERE p.tenant_id = $1 AND p.sku = ?
 _HAS_LINE = (
     "EXISTS (SELECT FROM stock_reservation_lines AS l WHERE l.tenant_id = $1"
     f" AND l.reservation_id = r.id AND l.product_id = {_PRODUCT})"
+)
+
+# by reference, which has an index: what an order's reservation held, and what had none
+_OF_ORDER = (
+    "m.reference_id IN (SELECT unnest(ARRAY[o.id::text, o.reservation_id]) FROM stock_orders AS o"
+    " WHERE o.tenant_id = $1 AND o.id = ?)"
 )
 
 # -- stock ------------------------------------------------------------------------------------
@@ -212,6 +220,36 @@ async def reservations(
     return tuple(ReservationView(*row) for row in rows)
 
 
+# -- orders -----------------------------------------------------------------------------------
+
+
+async def order(pool: asyncpg.Pool, tenant_id: UUID, order_id: UUID) -> OrderView | None:
+    """Look one order up with its lines, all of it at one instant."""
+    async with _reading(pool, tenant_id) as connection:
+        await connection.execute(_SNAPSHOT)
+        rows = await _fetch(connection, "orders", tenant_id, None, 1, [("o.id = ?", order_id)])
+        if not rows:
+            return None
+        lines = await connection.fetch(SQL["order_lines"], tenant_id, order_id)
+    return replace(OrderView(*rows[0]), lines=tuple(OrderLineResult(*line) for line in lines))
+
+
+async def orders(
+    pool: asyncpg.Pool,
+    tenant_id: UUID,
+    *,
+    status: str | None = None,
+    negotiation_id: UUID | None = None,
+    after_id: UUID | None = None,
+    limit: int = 50,
+) -> tuple[OrderView, ...]:
+    """List orders, the newest first, without lines."""
+    filters = [("o.status = ?", status), ("o.negotiation_id = ?", negotiation_id)]
+    async with _reading(pool, tenant_id) as connection:
+        rows = await _fetch(connection, "orders", tenant_id, after_id, limit, filters)
+    return tuple(OrderView(*row) for row in rows)
+
+
 # -- the log ----------------------------------------------------------------------------------
 
 
@@ -222,6 +260,7 @@ async def movements(
     sku: str | None = None,
     warehouse: str | None = None,
     reference_id: str | None = None,
+    order_id: UUID | None = None,
     type: str | None = None,  # noqa: A002 - the name of the column and of the field
     since: datetime | None = None,
     until: datetime | None = None,
@@ -233,6 +272,7 @@ async def movements(
         (f"m.product_id = {_PRODUCT}", sku),
         ("m.warehouse = ?", warehouse),
         ("m.reference_id = ?", reference_id),
+        (_OF_ORDER, order_id),
         ("m.type = ?", type),
         ("m.created_at >= ?", since),
         ("m.created_at < ?", until),
@@ -300,7 +340,7 @@ async def _fetch(
     connection: Connection,
     name: str,
     tenant_id: UUID,
-    after: str,
+    after: str | UUID | None,
     limit: int,
     filters: Sequence[Filter],
 ) -> list[asyncpg.Record]:

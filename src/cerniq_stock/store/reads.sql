@@ -74,8 +74,8 @@ ORDER BY p.sku, s.warehouse;
 -- name: holders
 -- The lines that hold a product (`$2`) at `$3`, the oldest first.
 SELECT
-    l.reservation_id, r.negotiation_id, r.type, r.priority, l.warehouse, l.held, l.expires_at,
-    r.requested_by
+    l.reservation_id, r.negotiation_id, r.order_id, r.type, r.priority, l.warehouse, l.held,
+    nullif(l.expires_at, 'infinity') AS expires_at, r.requested_by
 FROM stock_reservation_lines AS l
 JOIN stock_reservations AS r ON r.tenant_id = $1 AND r.id = l.reservation_id
 WHERE l.tenant_id = $1 AND l.product_id = $2 AND l.held > 0 AND l.expires_at > $3
@@ -85,7 +85,7 @@ ORDER BY l.reservation_id, l.line_no, l.warehouse;
 -- Before the id `$2`, `$3` of them, the newest first. Without `released_at` it is the clock that
 -- ended an EXPIRED one: the sweep has not come by yet.
 SELECT
-    r.id, r.reservation_key, r.negotiation_id, r.type, r.shown AS status, r.priority,
+    r.id, r.reservation_key, r.negotiation_id, r.order_id, r.type, r.shown AS status, r.priority,
     r.total_requested, r.total_reserved,
     CASE
         WHEN r.shown = 'ACTIVE' THEN (
@@ -94,8 +94,8 @@ SELECT
         )
         ELSE 0
     END AS total_held,
-    r.extensions, r.created_at, r.expires_at, r.released_at, r.release_reason, r.released_by,
-    r.release_notes, r.requested_by, r.channel, r.notes
+    r.extensions, r.created_at, nullif(r.expires_at, 'infinity') AS expires_at, r.released_at,
+    r.release_reason, r.released_by, r.release_notes, r.requested_by, r.channel, r.notes
 FROM (
     SELECT
         *,
@@ -125,6 +125,37 @@ FROM stock_reservation_lines AS l
 JOIN products AS p ON p.tenant_id = $1 AND p.id = l.product_id
 WHERE l.tenant_id = $1 AND l.reservation_id = $2
 ORDER BY l.line_no, l.warehouse;
+
+-- name: orders
+-- Made before the order `$2` (NULL: all), `$3` of them, the newest first.
+SELECT
+    o.id, o.negotiation_id, o.reservation_id, o.status, l.*, o.created_at, o.updated_at
+FROM (
+    SELECT * FROM stock_orders AS o
+    WHERE o.tenant_id = $1
+        AND ($2::uuid IS NULL OR (o.created_at, o.id) < (
+            SELECT b.created_at, b.id FROM stock_orders AS b
+            WHERE b.tenant_id = $1 AND b.id = $2
+        ))
+        -- and
+    ORDER BY o.created_at DESC, o.id DESC LIMIT $3
+) AS o
+CROSS JOIN LATERAL (
+    SELECT
+        sum(quantity) AS quantity, sum(reserved) AS reserved, sum(deducted) AS deducted,
+        sum(released) AS released, sum(returned) AS returned, count(*)::int AS line_count
+    FROM stock_order_lines AS m
+    WHERE m.tenant_id = $1 AND m.order_id = o.id
+) AS l
+ORDER BY o.created_at DESC, o.id DESC;
+
+-- name: order_lines
+SELECT
+    l.line_no, p.sku, l.product_id, l.quantity, l.reserved, l.deducted, l.released, l.returned
+FROM stock_order_lines AS l
+JOIN products AS p ON p.tenant_id = $1 AND p.id = l.product_id
+WHERE l.tenant_id = $1 AND l.order_id = $2
+ORDER BY l.line_no;
 
 -- name: movements
 -- Before the id `$2`, `$3` of them, the newest first.

@@ -16,7 +16,8 @@ from cerniq_stock.domain.outcomes import (
     ReservationError,
     ReserveResult,
 )
-from cerniq_stock.store.load import NEW_STATE, LevelMadeError, begin, load
+from cerniq_stock.store.begin import NEW_STATE, MadeMeanwhileError, begin
+from cerniq_stock.store.load import load
 from cerniq_stock.store.queries import SQL
 from cerniq_stock.store.write import Proof, write
 
@@ -49,7 +50,7 @@ class Transaction:
         while True:
             try:
                 return await self._run(connection)
-            except LevelMadeError:
+            except MadeMeanwhileError:
                 await connection.execute("ROLLBACK")
             except BaseException:
                 if not connection.is_closed() and connection.is_in_transaction():
@@ -92,7 +93,7 @@ def _no_tenant(command: Command, now: datetime) -> Result:
         items=(),
         total_reserved=ZERO,
         total_requested=sum((item.quantity for item in command.items), ZERO),
-        expires_at=now + timedelta(hours=command.expires_in_h),
+        expires_at=now + timedelta(hours=command.expires_in_h or 0),
         warnings=(),
         errors=(ReservationError("", refused.code, refused.message),),
     )

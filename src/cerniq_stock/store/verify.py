@@ -16,7 +16,7 @@ from cerniq_stock.store.database import connect
 from cerniq_stock.store.queries import VERIFY
 from cerniq_stock.views import Difference, Report
 
-CHECKS = ("levels", "lines", "reservations", "totals", "negotiations", "products")
+CHECKS = ("levels", "lines", "reservations", "totals", "negotiations", "orders", "products")
 """The queries of `verify.sql`, each of which looks for several rules at once."""
 
 DIFFERENCES_MAX = 1_000
@@ -49,6 +49,11 @@ RULES = {
     "reservation.end": "what has ended, and only that, has a time and a fitting reason of its end",
     "reservation.negotiation": "a reservation's negotiation is one of its tenant's",
     "negotiation.ended": "a negotiation that ended holds nothing",
+    "order.reserved": "what an order's line has reserved is what its reservation holds for it",
+    "order.moved": "what of an order was deducted and returned is the sum of its movements",
+    "order.figures": "no more of an order's line is reserved, sold and released than was ordered",
+    "order.reservation": "an order has one reservation, without end",
+    "order.status": "an order's status follows from its lines",
 }
 """What must always hold, by the name under which a difference is reported."""
 

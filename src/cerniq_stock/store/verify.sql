@@ -283,8 +283,87 @@ CROSS JOIN LATERAL (
     )
 ) AS v (rule, broken, expected, found)
 WHERE ($1::uuid IS NULL OR r.tenant_id = $1)
+    AND r.order_id IS NULL
     AND (n.id IS NULL OR (n.state IN ('DEAD', 'TIMEOUT') AND r.status = 'ACTIVE'))
     AND v.broken;
+
+-- name: orders
+-- The lines of orders beside what their reservations hold and beside the sales and returns that
+-- name the order: each quantity was moved once.
+WITH lines AS NOT MATERIALIZED (
+    SELECT * FROM stock_order_lines WHERE $1::uuid IS NULL OR tenant_id = $1
+), holding AS MATERIALIZED (
+    SELECT tenant_id, id, order_id, status, expires_at
+    FROM stock_reservations
+    WHERE order_id IS NOT NULL AND ($1::uuid IS NULL OR tenant_id = $1)
+), held AS (
+    SELECT r.tenant_id, r.order_id, l.line_no, l.product_id, sum(l.held) AS held
+    FROM holding AS r
+    JOIN stock_reservation_lines AS l ON l.tenant_id = r.tenant_id AND l.reservation_id = r.id
+    WHERE r.status = 'ACTIVE'
+    GROUP BY r.tenant_id, r.order_id, l.line_no, l.product_id
+), moved AS (
+    SELECT
+        tenant_id, order_id, product_id,
+        -sum(total_delta) FILTER (WHERE type = 'SALE') AS sold,
+        sum(total_delta) FILTER (WHERE type = 'RETURN') AS returned
+    FROM stock_movements
+    WHERE order_id IS NOT NULL AND ($1::uuid IS NULL OR tenant_id = $1)
+    GROUP BY tenant_id, order_id, product_id
+), figures AS (
+    SELECT
+        tenant_id, order_id, product_id,
+        sum(deducted) AS deducted, sum(returned) AS returned
+    FROM lines
+    GROUP BY tenant_id, order_id, product_id
+)
+SELECT
+    'order.reserved' AS rule, tenant_id,
+    format('%s #%s', order_id, line_no) AS subject,
+    coalesce(h.held, 0)::text AS expected, coalesce(l.reserved, 0)::text AS found
+FROM lines AS l
+FULL JOIN held AS h USING (tenant_id, order_id, line_no, product_id)
+WHERE coalesce(h.held, 0) <> coalesce(l.reserved, 0)
+UNION ALL
+SELECT
+    'order.moved', tenant_id,
+    format('%s, product %s', order_id, product_id),
+    format('%s sold, %s returned', coalesce(m.sold, 0), coalesce(m.returned, 0)),
+    format('%s, %s', coalesce(f.deducted, 0), coalesce(f.returned, 0))
+FROM figures AS f
+FULL JOIN moved AS m USING (tenant_id, order_id, product_id)
+WHERE coalesce(m.sold, 0) <> coalesce(f.deducted, 0)
+    OR coalesce(m.returned, 0) <> coalesce(f.returned, 0)
+UNION ALL
+SELECT
+    'order.figures', tenant_id, format('%s #%s', order_id, line_no),
+    'reserved + deducted + released up to the quantity, returned up to deducted, none below 0',
+    format('%s + %s + %s of %s, %s', reserved, deducted, released, quantity, returned)
+FROM lines
+WHERE reserved + deducted + released > quantity OR returned > deducted
+    OR least(reserved, deducted, released, returned) < 0
+UNION ALL
+SELECT
+    'order.reservation', r.tenant_id, r.id, 'to be the one of order ' || r.order_id,
+    coalesce(o.reservation_id, 'none')
+FROM holding AS r
+LEFT JOIN stock_orders AS o ON o.tenant_id = r.tenant_id AND o.id = r.order_id
+WHERE o.reservation_id IS DISTINCT FROM r.id OR r.expires_at <> 'infinity'
+UNION ALL
+SELECT 'order.status', o.tenant_id, o.id::text, s.status, o.status
+FROM stock_orders AS o
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN sum(quantity - deducted - released) = 0 AND sum(deducted) > 0 THEN 'DELIVERED'
+        WHEN sum(quantity - deducted - released) = 0 THEN 'CANCELLED'
+        WHEN sum(deducted) > 0 THEN 'PARTLY_DELIVERED'
+        WHEN sum(reserved) > 0 THEN 'RESERVED'
+        ELSE 'NEW'
+    END AS status
+    FROM stock_order_lines AS l
+    WHERE l.tenant_id = o.tenant_id AND l.order_id = o.id
+) AS s
+WHERE ($1::uuid IS NULL OR o.tenant_id = $1) AND s.status <> o.status;
 
 -- name: products
 -- Locking finds a product by its levels.

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from cerniq_stock import wire
-from cerniq_stock.domain.model import Level, Movement, Reservation
+from cerniq_stock.domain.model import NEVER, Level, Movement, Reservation
 from cerniq_stock.domain.work import Changes, Created
 from cerniq_stock.store.arrays import plain, quoted, sparse, words
 from cerniq_stock.store.ids import id_block
@@ -42,6 +42,8 @@ async def write(
     movement_ids = id_block(now, len(changes.movements))
     if changes.movements or changes.created:
         await _write_holds(connection, tenant_id, changes, now, movement_ids, places)
+    if changes.new_orders or changes.changed_orders:
+        await _write_orders(connection, tenant_id, changes, now)
     if changes.changed:
         await _write_changed(connection, tenant_id, changes.changed, now)
     if changes.negotiations:
@@ -90,11 +92,11 @@ async def _write_holds(
         tenant_id,
         now,
         *_level_columns(old),
+        quoted(old_places),
         *_header_columns(created),
         *_line_columns(created),
         words(movement_ids),
         *_movement_columns(changes.movements),
-        quoted(old_places),
     )
     assert updated == len(old), (updated, len(old))
 
@@ -112,13 +114,13 @@ def _header_columns(created: Sequence[Created]) -> Columns:
     rows = [
         (
             reservation.id,
-            _uuid_text(reservation.negotiation_id),
+            _uuid_text(reservation.negotiation_id) if reservation.negotiation_id else "NULL",
             reservation.type,
             reservation.status,
             reservation.priority,
             answer.total_requested,
             answer.total_reserved,
-            command.expires_in_h,
+            "NULL" if command.expires_in_h is None else command.expires_in_h,
             reservation.key,
             rf"\x{command.fingerprint.hex()}",
             wire.items_json(answer.items),
@@ -126,10 +128,11 @@ def _header_columns(created: Sequence[Created]) -> Columns:
             command.requested_by,
             command.channel,
             command.notes,
+            None if reservation.order_id is None else _uuid_text(reservation.order_id),
         )
         for reservation, command, answer in created
     ]
-    columns = _columns(rows, 15)
+    columns = _columns(rows, 16)
     return [
         *map(words, columns[:5]),
         *map(plain, columns[5:8]),
@@ -145,7 +148,7 @@ def _line_columns(created: Sequence[Created]) -> Columns:
             line.line_no,
             line.product_id,
             line.reserved,
-            command.expires_in_h,
+            "NULL" if command.expires_in_h is None else command.expires_in_h,
             line.warehouse,
         )
         for reservation, command, _ in created
@@ -165,18 +168,47 @@ def _movement_columns(movements: Sequence[Movement]) -> Columns:
         reference_types,
         reference_ids,
         negotiation_ids,
+        order_ids,
         notes,
         by,
-    ) = _columns(movements, 14)
+    ) = _columns(movements, 15)
     negotiations = [None if id_ is None else _uuid_text(id_) for id_ in negotiation_ids]
+    orders = [None if id_ is None else _uuid_text(id_) for id_ in order_ids]
     return [
         plain(product_ids),
         words(types),
         *map(plain, figures),
         quoted(skus),
         quoted(warehouses),
-        *map(sparse, (reference_types, reference_ids, negotiations, notes, by)),
+        *map(sparse, (reference_types, reference_ids, negotiations, orders, notes, by)),
     ]
+
+
+async def _write_orders(
+    connection: asyncpg.Connection, tenant_id: UUID, changes: Changes, now: datetime
+) -> None:
+    for sql, orders in (
+        ("insert_orders", changes.new_orders),
+        ("write_changed_orders", changes.changed_orders),
+    ):
+        if orders:
+            headers = [(o.id, o.negotiation_id, o.reservation_id, o.status) for o in orders]
+            await connection.execute(SQL[sql], tenant_id, now, *_columns(headers, 4))
+    if changes.new_orders:
+        lines = [
+            (o.id, x.line_no, x.product_id, *x[3:]) for o in changes.new_orders for x in o.lines
+        ]
+        await connection.execute(SQL["insert_order_lines"], tenant_id, *_columns(lines, 8))
+    if changes.changed_orders:
+        figures = [(o.id, x.line_no, *x[4:]) for o in changes.changed_orders for x in o.lines]
+        await connection.execute(SQL["write_changed_order_lines"], tenant_id, *_columns(figures, 6))
+
+
+def _until(reservation: Reservation) -> datetime:
+    """When it ends, as the driver takes it."""
+    if reservation.expires_at == NEVER:
+        return datetime.max  # noqa: DTZ901 - only this, without a zone, becomes `infinity`
+    return reservation.expires_at
 
 
 async def _write_changed(
@@ -186,7 +218,7 @@ async def _write_changed(
     now: datetime,
 ) -> None:
     lines = [
-        (r.id, line.line_no, line.warehouse, line.consumed, line.released, r.expires_at)
+        (r.id, line.line_no, line.warehouse, line.consumed, line.released, _until(r))
         for r in changed
         for line in r.lines
     ]
@@ -194,7 +226,7 @@ async def _write_changed(
         (
             r.id,
             r.status,
-            r.expires_at,
+            _until(r),
             r.extensions,
             r.released_at,
             r.release_reason,
