@@ -1,6 +1,7 @@
 """The only reader of the environment. Every variable begins with CERNIQ_."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,5 +20,25 @@ class Settings(BaseSettings):
     )
     writer_connections: int = Field(
         default=4, ge=1, le=64, description="connections that write batches, per process"
+    )
+    stop_grace_s: float = Field(
+        default=20.0, ge=0, le=600, description="seconds that jobs may take to end at a stop"
+    )
+    job_rates: dict[str, float] = Field(
+        default={}, description="jobs of a kind that may begin per second, as JSON; unset: any"
+    )
+    job_tenant_rates: dict[str, float] = Field(default={}, description="the same for each tenant")
+    metrics_host: str = Field(default="127.0.0.1", description="where the worker serves metrics")
+    metrics_port: int = Field(
+        default=9464, ge=0, le=65535, description="port of the worker's metrics; 0: none"
+    )
+    metrics_tenant_label: bool = Field(
+        default=False, description="a series for each tenant: for few tenants only"
+    )
+    log_format: Literal["text", "json"] | None = Field(
+        default=None, description="how the worker logs; unset: text on a terminal, else json"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="from which level on the worker logs"
     )
     tenant_id: str | None = Field(default=None, description="tenant that the commands work for")

@@ -13,7 +13,7 @@ from cerniq_stock.store.availability import AvailabilityReader
 from cerniq_stock.store.database import create_database, create_pool, unsafe_role, with_database
 from cerniq_stock.store.migrate import migrate, revisions
 from cerniq_stock.store.sweep import Sweeper
-from cerniq_stock.store.writer import Limits, Writer
+from cerniq_stock.store.writer import Limits, Observer, Writer
 
 EMBEDDED_DATABASE = "cerniq"
 
@@ -54,12 +54,14 @@ async def open_stock(
     settings: Settings | None = None,
     limits: Limits | None = None,
     sweep: bool = True,
+    observer: Observer | None = None,
 ) -> AsyncIterator[Stock]:
     """Open the engine for the length of a block: an async context manager.
 
     `url` names a PostgreSQL database; without it CERNIQ_DATABASE_URL does, and without that the
     embedded server is started (it keeps running afterwards). `limits` bounds the writer. While
     the handle is open, expired reservations are swept within a second, unless `sweep` is False.
+    `observer` is told what the writer does, for metrics.
 
     Raises UnavailableError when the schema is not up to date or row-level security would not hold.
     """
@@ -78,5 +80,5 @@ async def open_stock(
             await stack.enter_async_context(Sweeper(dsn))
         availability = await stack.enter_async_context(AvailabilityReader(dsn))
         limits = limits or Limits(connections=settings.writer_connections)
-        writer = await stack.enter_async_context(Writer(dsn, limits))
+        writer = await stack.enter_async_context(Writer(dsn, limits, observer))
         yield Stock(dsn, writer, availability, app, operator)

@@ -1,7 +1,9 @@
 """With --json stdout is one document, whatever the command; nothing else goes there."""
 
+import asyncio
 import json
 
+import asyncpg
 import pytest
 
 from tests.entrances.conftest import PRODUCTS, clone, digest
@@ -9,7 +11,14 @@ from tests.entrances.test_cli_help import ESCAPE, LEAVES
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 # what starts servers or takes long has tests of its own
-ELSEWHERE = {("database", "start"), ("database", "stop"), ("demo",), ("bench",)}
+ELSEWHERE = {
+    ("database", "start"),
+    ("database", "stop"),
+    ("demo",),
+    ("bench",),
+    ("worker",),
+    ("up",),
+}
 
 READS = {
     ("database", "status"): [],
@@ -20,6 +29,11 @@ READS = {
     ("stock", "show"): ["LAPTOP-14"],
     ("reservation", "list"): [],
     ("reservation", "show"): ["{reservation}"],
+    ("order", "list"): [],
+    ("order", "show"): ["{order}"],
+    ("job", "list"): [],
+    ("job", "show"): ["{job}"],
+    ("job", "watch"): ["--seconds", "0"],
     ("availability",): ["LAPTOP-14", "FLOUR-000"],
     ("explain",): ["LAPTOP-14"],
     ("movements",): ["--sku", "LAPTOP-14"],
@@ -42,6 +56,14 @@ WRITES = {
     ("release",): ["{reservation}"],
     ("consume",): ["{reservation}"],
     ("expire",): [],
+    ("order", "create"): ["--line", "CHAIR=1"],
+    ("order", "reserve"): ["{order}"],
+    ("order", "release"): ["{order}"],
+    ("order", "deduct"): ["{order}", "--line", "FLOUR-000=0.25"],
+    ("order", "return"): ["{delivered}", "--line", "#1=0.25"],
+    ("job", "add"): ["stock:sync:erp", "{}"],
+    ("job", "cancel"): ["{job}"],
+    ("job", "retry"): ["{failed}"],
 }
 
 
@@ -53,6 +75,35 @@ def test_all_commands_are_looked_at():
 def reservation(ok, negotiation):
     answer = ok("reserve", "--negotiation", negotiation, "--line", "FLOUR-000=0.25", "--json")
     return answer.document["reservationId"]
+
+
+@pytest.fixture
+def named(ok, dsn, negotiation, reservation):
+    """What commands can be told to work on, by the name that stands for it above."""
+    order, delivered = (
+        ok("order", "create", "--line", "FLOUR-000=0.5", "--json").document["orderId"]
+        for _ in range(2)
+    )
+    ok("order", "deduct", delivered)
+    job, failed = (ok("job", "add", "stock:sync:erp", "{}").stdout.strip() for _ in range(2))
+    asyncio.run(_fail(dsn, failed))
+    return {
+        "negotiation": negotiation,
+        "reservation": reservation,
+        "order": order,
+        "delivered": delivered,
+        "job": job,
+        "failed": failed,
+    }
+
+
+async def _fail(dsn, job):
+    """No worker runs here."""
+    connection = await asyncpg.connect(dsn, server_settings={"search_path": "cerniq"})
+    await connection.execute(
+        "UPDATE jobs SET status = 'FAILED', finished_at = now() WHERE id = $1", job
+    )
+    await connection.close()
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +124,14 @@ def ok(cli, shop):
     return run
 
 
-def _filled(args, negotiation, reservation):
-    return [each.format(negotiation=negotiation, reservation=reservation) for each in args]
+def _filled(args, named):
+    return [named.get(each.strip("{}"), each) for each in args]
 
 
 @pytest.mark.parametrize("path", READS, ids=" ".join)
-def test_reads_answer_with_one_document_and_change_nothing(path, ok, dsn, negotiation, reservation):
+def test_reads_answer_with_one_document_and_change_nothing(path, ok, dsn, named):
     before = digest(dsn)
-    args = _filled(READS[path], negotiation, reservation)
+    args = _filled(READS[path], named)
     after_the_name = ok(*path, *args, "--json")
     before_the_name = ok("--json", *path, *args)
     for result in (after_the_name, before_the_name):
@@ -92,8 +143,8 @@ def test_reads_answer_with_one_document_and_change_nothing(path, ok, dsn, negoti
 
 
 @pytest.mark.parametrize("path", WRITES, ids=" ".join)
-def test_writes_answer_with_one_document(path, ok, negotiation, reservation):
-    args = _filled(WRITES[path], negotiation, reservation)
+def test_writes_answer_with_one_document(path, ok, named):
+    args = _filled(WRITES[path], named)
     result = ok(*path, *args, "--json", stdin=PRODUCTS if "-" in args else None)
     assert isinstance(result.document, dict)
     assert ESCAPE not in result.stdout

@@ -10,6 +10,7 @@ import typer
 
 from cerniq_stock.bench.classic import CONNECTIONS
 from cerniq_stock.bench.expire import bench_expire
+from cerniq_stock.bench.jobs import bench_jobs
 from cerniq_stock.bench.read import bench_read
 from cerniq_stock.bench.report import Document, machine, show
 from cerniq_stock.bench.reserve import Against, bench_reserve
@@ -122,6 +123,17 @@ def expire(
     """Sweep expired reservations while others go on reserving."""
     plan = Plan(Load.SPREAD, callers, 1, 1, products)
     _present("expire", partial(bench_expire, plan, reservations=reservations), as_json)
+
+
+@command("jobs --jobs 10000")
+def jobs(
+    number: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="So many.")] = 10_000,
+    products: Products = 10_000,
+    as_json: AsJson = False,
+) -> None:
+    """Let a worker get through a queue of reservations; then jobs one by one."""
+    plan = Plan(Load.SPREAD, 200, 1, 1, products)
+    _present("jobs", partial(bench_jobs, plan, jobs=number), as_json)
 
 
 @command("verify --movements 1000000 --json")

@@ -24,6 +24,7 @@ from cerniq_stock.domain.outcomes import Refusal, Refused
 from cerniq_stock.errors import NotFoundError, UnavailableError
 
 if TYPE_CHECKING:
+    from cerniq_stock.jobs.pg_queue import PostgresQueue
     from cerniq_stock.service import Stock
     from cerniq_stock.settings import Settings
     from cerniq_stock.views import TenantView
@@ -95,6 +96,25 @@ class Call:
         id_ = None if named is None else validate.uuid("tenant", named)
         async with self.stock() as stock:
             yield stock, await _tenant(stock, id_)
+
+    @asynccontextmanager
+    async def queue(self, *, platform: bool = False) -> "AsyncIterator[tuple[PostgresQueue, UUID]]":
+        """Open the queue of jobs and find whose jobs are meant."""
+        from cerniq_stock.jobs.port import PLATFORM  # noqa: PLC0415 - with its user below
+        from cerniq_stock.running import open_queue  # noqa: PLC0415 - it brings everything
+
+        if platform:
+            async with open_queue(self.settings) as queue:
+                yield queue, PLATFORM
+            return
+        async with self.tenant() as (_, tenant), open_queue(self.settings) as queue:
+            yield queue, tenant.id
+
+    def console(self) -> Any:
+        """Open a console on stderr, for what is drawn while a command runs."""
+        from rich.console import Console  # noqa: PLC0415 - seldom used
+
+        return Console(stderr=True, quiet=self.options.quiet)
 
     def progress(self) -> Any:
         """Open a progress display on stderr."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cerniq_stock import validate
-from cerniq_stock.domain.commands import Item, Quantity
+from cerniq_stock.domain.commands import Item, OrderPart, Quantity
 from cerniq_stock.domain.model import Unit
 from cerniq_stock.errors import InvalidInputError
 
@@ -69,10 +69,29 @@ def amounts(lines: list[str] | None) -> tuple[Quantity, ...] | None:
     return tuple(map(_quantity, lines)) if lines else None
 
 
-def _item(line: str) -> Item:
+def order_items(lines: list[str]) -> tuple[Item, ...]:
+    """Read the lines of an order: like `items`, but the quantity may be any."""
+    return tuple(_item(line, validate.MAX_ORDERED) for line in lines)
+
+
+def order_parts(lines: list[str] | None) -> tuple[OrderPart, ...] | None:
+    """Read how much of an order: SKU=QUANTITY or #LINE=QUANTITY; none at all means everything."""
+    return tuple(map(_order_part, lines)) if lines else None
+
+
+def _order_part(line: str) -> OrderPart:
+    part = _quantity(line)
+    if not part.sku.startswith("#"):
+        return OrderPart(part.quantity, part.sku)
+    if not re.fullmatch(r"#[1-9]\d{0,4}", part.sku, re.ASCII):
+        raise InvalidInputError("items", f"--line {line!r}: after # there must be a line's number")
+    return OrderPart(part.quantity, line_no=int(part.sku[1:]))
+
+
+def _item(line: str, most: Decimal = validate.MAX_QUANTITY) -> Item:
     sku, number, unit = _split(line)
     try:
-        quantity = validate.positive("quantity", number, most=validate.MAX_QUANTITY)
+        quantity = validate.positive("quantity", number, most=most)
         known = validate.choice("unitOfMeasure", Unit, unit.upper()) if unit else None
     except InvalidInputError as error:
         raise _of_line(error, line) from None

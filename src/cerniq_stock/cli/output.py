@@ -14,7 +14,6 @@ from cerniq_stock.cli.problems import OutputError, Problem, one_line
 from cerniq_stock.domain.messages import plain
 
 WIDTH = 100
-NEVER = 9999
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,7 @@ def cell(value: object) -> str:
 
 
 def when(moment: datetime) -> str:
-    """Write a moment in local time, to the second. `infinity` comes as the year 9999."""
-    if moment.year == NEVER:
-        return "never"
+    """Write a moment in local time, to the second."""
     return moment.astimezone().replace(tzinfo=None).isoformat(timespec="seconds")
 
 

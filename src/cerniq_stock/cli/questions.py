@@ -65,7 +65,7 @@ def _explained(found: "Explanation") -> tuple[Part, ...]:
         [
             (
                 *(x.held, x.warehouse, f"{x.type} {x.priority}"),
-                *(x.expires_at, x.reservation_id, x.requested_by),
+                *(x.expires_at or "never", x.reservation_id, x.requested_by),
             )
             for x in found.holders
         ],
@@ -102,6 +102,9 @@ async def movements(
         str | None,
         typer.Option(metavar="TEXT", help="Only with this document or reservation."),
     ] = None,
+    order: Annotated[
+        str | None, typer.Option(metavar="UUID", help="Only what this order caused.")
+    ] = None,
     kind: Annotated[
         MovementType | None,
         typer.Option("--type", case_sensitive=False, help="Only of this kind."),
@@ -121,6 +124,7 @@ async def movements(
     start, end = moment("since", since), moment("until", until)
     document = validate.optional_text("reference", reference, most=50)
     before_id = validate.optional_text("before", before, most=26)
+    order_id = None if order is None else validate.uuid("orderId", order)
     async with call.tenant() as (stock, tenant):
         require_warehouse(tenant, warehouse)
         if sku is not None:
@@ -130,6 +134,7 @@ async def movements(
             sku=sku,
             warehouse=warehouse,
             reference_id=document,
+            order_id=order_id,
             type=kind,
             since=start,
             until=end,

@@ -32,7 +32,7 @@ current (`CERNIQ_WRITE_DOCS=1 make test` writes it).
   reservation that holds nothing says why line by line. Only `verify` and `doctor` answer with
   their report and `"ok": false` instead.
 - Quantities are exact decimals in the product's unit. Times are local for people, and ISO 8601
-  with their zone in JSON; the year 9999 stands for never.
+  with their zone in JSON; what never expires has `null`.
 - Without a terminal there are no colours and no bars; `NO_COLOR` takes the colours away on one.
 - A list shows at most `--limit` rows; what to go on with is said on stderr.
 - `--key` makes a command repeatable: again with the same key and the same arguments it changes
@@ -82,6 +82,7 @@ def _limits() -> str:
 |---|---|---|
 | lines of a reservation, or of a release or sale in part | 1 to {validate.MAX_LINES} | |
 | quantity of a line of a reservation | above 0, at most {validate.MAX_QUANTITY:,} | |
+| lines of an order | 1 to {validate.MAX_ORDER_LINES:,} | |
 | every other quantity | at most {validate.MAX_STOCK:,} | |
 | decimal places of a quantity | {max(DECIMAL_PLACES.values())}; none in {whole} | |
 | `reserve --hours`, `replace --hours` | {hours} | {_default(reserving.reserve, "hours")} |

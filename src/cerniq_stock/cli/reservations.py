@@ -188,7 +188,7 @@ async def list_reservations(
         call.note(f"There may be more: --after {found[-1].id}")
     columns = ("reservation", "status", "type", "priority", "held", "until", "by")
     rows = [
-        (x.id, x.status, x.type, x.priority, x.total_held, x.expires_at, x.requested_by)
+        (x.id, x.status, x.type, x.priority, x.total_held, x.expires_at or "never", x.requested_by)
         for x in found
     ]
     return Shown(found, (Table(columns, rows, "No reservations"),))
@@ -217,12 +217,13 @@ def _facts(found: "ReservationView") -> list[tuple[str, Any]]:
         ("status", found.status),
         ("type", f"{found.type} {found.priority}"),
         ("negotiation", found.negotiation_id),
+        ("order", found.order_id),
         ("key", found.reservation_key),
         ("requested by", found.requested_by),
         ("channel", found.channel),
         ("notes", found.notes),
         ("made", found.created_at),
-        ("until", found.expires_at),
+        ("until", found.expires_at or "never"),
         ("extended", f"{found.extensions} times" if found.extensions else None),
         ("ended", found.released_at),
         ("reason", found.release_reason),

@@ -111,9 +111,12 @@ async def replace(
     negotiation_id = None if negotiation is None else validate.uuid("negotiationId", negotiation)
     async with call.tenant() as (stock, tenant):
         old = await stock.reservation(tenant.id, old_id)
+        negotiation_id = negotiation_id or old.negotiation_id
+        if negotiation_id is None:
+            raise RefusedError(Refusal.ORDER_HOLDS, f"Reservation {old_id} is of an order")
         answer = await stock.reserve(
             tenant.id,
-            negotiation_id or old.negotiation_id,
+            negotiation_id,
             wanted,
             type=kind or old.type,
             priority=priority or old.priority,

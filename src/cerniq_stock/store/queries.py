@@ -3,13 +3,14 @@
 from importlib.resources import files
 
 
-def _parse(text: str) -> dict[str, str]:
+def parse(text: str) -> dict[str, str]:
+    """Split a file of statements, each headed by its name."""
     parts = text.split("-- name: ")[1:]
     return {name.strip(): body.strip() for name, _, body in (p.partition("\n") for p in parts)}
 
 
 def _load(file: str) -> dict[str, str]:
-    return _parse((files("cerniq_stock.store") / file).read_text(encoding="utf-8"))
+    return parse((files("cerniq_stock.store") / file).read_text(encoding="utf-8"))
 
 
 SQL = _load("queries.sql") | _load("reads.sql") | _load("sweep.sql")

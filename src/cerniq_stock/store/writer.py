@@ -13,16 +13,24 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 from uuid import UUID
 from zlib import crc32
 
 import asyncpg
 
-from cerniq_stock.domain.commands import Command, Extend, Release, Reserve, SetNegotiation
+from cerniq_stock.domain.commands import (
+    Command,
+    CreateOrder,
+    Extend,
+    OrderCommand,
+    Release,
+    Reserve,
+    SetNegotiation,
+)
 from cerniq_stock.errors import CommandFailedError, OverloadedError, UnavailableError
+from cerniq_stock.store.begin import PREPARE
 from cerniq_stock.store.database import KEY_LOOKUPS, connect, plan_again
-from cerniq_stock.store.load import PREPARE
 from cerniq_stock.store.transaction import Result, Transaction
 from cerniq_stock.store.trouble import ATTEMPTS, BLOCKED, LOST, TRANSIENT
 
@@ -45,6 +53,22 @@ class Limits(NamedTuple):
     batch: int = 500
     batch_lines: int = 2_000
     reconnect_s: float = 15.0
+
+
+class Observer(Protocol):
+    """Is told what the writer does."""
+
+    def batch_committed(self, commands: int) -> None:
+        """So many commands were committed together."""
+        ...
+
+    def batch_retried(self) -> None:
+        """A batch lost a race or its connection and runs again."""
+        ...
+
+    def overloaded(self) -> None:
+        """A command was not taken."""
+        ...
 
 
 class Waiting(NamedTuple):
@@ -77,7 +101,7 @@ class Lane:
 
 
 def _size(command: Command) -> int:
-    return len(command.items) if type(command) is Reserve else 1
+    return len(command.items) if isinstance(command, (Reserve, CreateOrder)) else 1
 
 
 def _shard(command: Command) -> bytes:
@@ -91,6 +115,8 @@ def _shard(command: Command) -> bytes:
             return str(command.negotiation_id).encode()
         case Extend():
             raise AssertionError(command)
+        case OrderCommand():
+            return command.order_id.bytes
         case _:
             return command.sku.encode()
 
@@ -98,8 +124,11 @@ def _shard(command: Command) -> bytes:
 class Writer:
     """Takes commands, answers each. Enter it to open its connections."""
 
-    def __init__(self, dsn: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self, dsn: str, limits: Limits | None = None, observer: Observer | None = None
+    ) -> None:
         self._dsn = dsn
+        self._observer = observer
         self._limits = limits or Limits()
         self._lanes: dict[tuple[UUID, int], Lane] = {}
         self._ring: deque[Lane] = deque()
@@ -140,6 +169,8 @@ class Writer:
         limits = self._limits
         of_tenant = self._waiting_of.get(tenant_id, 0)
         if self._waiting >= limits.waiting or of_tenant >= limits.waiting_per_tenant:
+            if self._observer is not None:
+                self._observer.overloaded()
             raise OverloadedError(self._waiting, RETRY_AFTER_S)
         if self._closing:
             raise UnavailableError("The engine is closing")
@@ -192,7 +223,7 @@ class Writer:
                 self._start_worker()
 
     async def _work(self) -> None:
-        link = Link(self._dsn, self._limits.reconnect_s)
+        link = Link(self._dsn, self._limits.reconnect_s, self._observer)
         try:
             while (lane := await self._next_lane()) is not None:
                 batch = lane.take(self._limits)
@@ -289,9 +320,10 @@ def _as_failure(error: BaseException) -> Exception:
 class Link:
     """One connection of the writer, opened again when it breaks."""
 
-    def __init__(self, dsn: str, reconnect_s: float) -> None:
+    def __init__(self, dsn: str, reconnect_s: float, observer: Observer | None = None) -> None:
         self._dsn = dsn
         self._reconnect_s = reconnect_s
+        self._observer = observer
         self._connection: asyncpg.Connection | None = None
         self._batches = 0
         self._lost_at: float | None = None
@@ -321,7 +353,11 @@ class Link:
                     raise
             else:
                 self._lost_at = None
+                if self._observer is not None:
+                    self._observer.batch_committed(len(answers))
                 return answers
+            if self._observer is not None:
+                self._observer.batch_retried()
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():

@@ -21,3 +21,6 @@ BEGIN
 END $$;
 CREATE SCHEMA IF NOT EXISTS cerniq AUTHORIZATION cerniq_owner;
 GRANT USAGE ON SCHEMA cerniq TO cerniq_app, cerniq_operator;
+-- PgQueuer's tables
+CREATE SCHEMA IF NOT EXISTS cerniq_queue AUTHORIZATION cerniq_owner;
+GRANT USAGE ON SCHEMA cerniq_queue TO cerniq_app, cerniq_operator;

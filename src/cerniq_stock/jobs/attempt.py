@@ -1,0 +1,116 @@
+"""One attempt of a job, whatever transport brought it: check, run in time, say how it ended."""
+
+import asyncio
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from cerniq_stock.errors import CerniqError, InvalidInputError, NotFoundError
+from cerniq_stock.jobs.catalogue import Kind
+from cerniq_stock.jobs.handlers import NotConfiguredError, Running
+from cerniq_stock.jobs.metrics import Metrics
+from cerniq_stock.jobs.payloads import problem
+
+log = structlog.get_logger("cerniq_stock.jobs")
+
+_FOR_GOOD = (InvalidInputError, NotFoundError, NotConfiguredError)
+"""Trying again would end the same way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The job has its result."""
+
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt failed. `for_good`: no other attempt would do better."""
+
+    error: str
+    traceback: str | None
+    for_good: bool
+
+
+Outcome = Done | Failed
+
+
+async def attempt(
+    kind: Kind, running: Running, payload: Any, *, trace_id: str | None, metrics: Metrics
+) -> Outcome:
+    """Run a job once, within its time. Never raises, but for cancellation."""
+    started = time.perf_counter()
+    with structlog.contextvars.bound_contextvars(
+        job=kind.name,
+        job_id=running.job_id,
+        tenant_id=str(running.tenant_id),
+        trace_id=trace_id or running.job_id,
+    ):
+        outcome = await _outcome(kind, running, payload)
+        took_s = time.perf_counter() - started
+        metrics.attempted(running.tenant_id, kind.name, outcome, took_s, payload)
+        _tell(outcome, took_s)
+    return outcome
+
+
+async def _outcome(kind: Kind, running: Running, payload: Any) -> Outcome:
+    try:
+        asked = kind.payload.model_validate(payload)
+    except ValidationError as error:
+        return Failed(f"INVALID_PAYLOAD: {problem(error)}", None, for_good=True)
+    if getattr(asked, "tenant_id", running.tenant_id) != running.tenant_id:
+        return Failed("INVALID_PAYLOAD: tenantId is not the job's", None, for_good=True)
+    try:
+        async with asyncio.timeout(kind.timeout_s):
+            return Done(await kind.handler(running, asked))
+    except TimeoutError:
+        return Failed(f"TIMEOUT: took longer than {kind.timeout_s:g} s", None, for_good=False)
+    except _FOR_GOOD as error:
+        return Failed(_sentence(error), None, for_good=True)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the job has failed
+        return Failed(_sentence(error), traceback.format_exc(limit=-20), for_good=False)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, CerniqError):
+        return f"{error.code}: {error}"
+    if isinstance(error, NotConfiguredError):
+        return f"NOT_CONFIGURED: {error}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _tell(outcome: Outcome, took_s: float) -> None:
+    duration_ms = round(took_s * 1_000, 1)
+    match outcome:
+        case Done(result):
+            log.info("job done", duration_ms=duration_ms, **_figures(result))
+        case Failed(error, _, for_good):
+            log.warning("job failed", duration_ms=duration_ms, error=error, for_good=for_good)
+
+
+_LOGGED = {
+    "reservationId": "reservation_id",
+    "orderId": "order_id",
+    "status": "status",
+    "newStatus": "new_status",
+    "totalReserved": "total_reserved",
+    "totalRequested": "total_requested",
+    "totalReleased": "total_released",
+    "reason": "reason",
+    "quantity": "quantity",
+    "expired": "expired",
+    "added": "added",
+}
+"""The figures of the specification's log lines, by their name in a result."""
+
+
+def _figures(result: dict[str, Any]) -> dict[str, Any]:
+    figures = {ours: result[name] for name, ours in _LOGGED.items() if name in result}
+    if "items" in result:
+        figures["items_count"] = len(result["items"])
+    return figures

@@ -1,0 +1,148 @@
+"""What each kind of job does: thin functions over the service.
+
+Every effect has a key made of the job's id, so a job that runs again after its worker was killed
+changes nothing and gets the first answer. A refusal is a result; trouble is raised and retried.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+from cerniq_stock.domain.outcomes import Refused
+from cerniq_stock.jobs.payloads import (
+    CheckExpired,
+    Dispatch,
+    OfOrder,
+    PartsOfOrder,
+    ReserveCreate,
+    ReserveRelease,
+    SyncErp,
+)
+from cerniq_stock.service import Stock
+from cerniq_stock.wire import to_wire
+
+Document = dict[str, Any]
+
+
+class NotConfiguredError(Exception):
+    """There is nothing that this job could do; trying again would change nothing."""
+
+
+class FanOut(Protocol):
+    """Adds the jobs of a schedule that came due; returns how many."""
+
+    async def __call__(self, schedule: str, due_at: str) -> int:
+        """Each job's id tells what it is for, so doing it twice adds none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One attempt of one job, and what it may use."""
+
+    tenant_id: UUID
+    job_id: str
+    stock: Stock
+    progress: Callable[[Any], Awaitable[None]]
+    fan_out: FanOut
+
+    def key(self, of: str | None = None) -> str:
+        """The key of the job's effect: what the platform gave, else the job's own id."""
+        return of or f"job_{self.job_id}"
+
+
+async def reserve_create(running: Running, asked: ReserveCreate) -> Document:
+    """Hold goods for a negotiation; the result is §2.4's."""
+    answer = await running.stock.reserve(
+        asked.tenant_id,
+        asked.negotiation_id,
+        [item.item() for item in asked.items],
+        type=asked.reservation_type,
+        priority=asked.priority,
+        expires_in_h=asked.expires_in_hours,
+        replaces=asked.replaces,
+        key=running.key(asked.reservation_key),
+        requested_by=asked.metadata.requested_by,
+        channel=asked.metadata.channel,
+        notes=asked.metadata.notes,
+    )
+    return _document(answer)
+
+
+async def reserve_release(running: Running, asked: ReserveRelease) -> Document:
+    """Give back, or with CONSUMED sell; the result is §3.4's."""
+    answer = await running.stock.release(
+        asked.tenant_id,
+        reservation_id=asked.reservation_id,
+        negotiation_id=asked.negotiation_id,
+        reason=asked.reason,
+        items=asked.amounts(),
+        key=running.key(),
+        by=asked.released_by,
+        notes=asked.notes,
+    )
+    return _document(answer)
+
+
+async def reserve_order(running: Running, asked: OfOrder) -> Document:
+    """Hold all of an order, or nothing; `reserved` tells which (job 29)."""
+    answer = await running.stock.reserve_order(
+        asked.tenant_id,
+        asked.order_id,
+        key=running.key(),
+        by=asked.requested_by,
+        notes=asked.notes,
+    )
+    document = _document(answer)
+    return {"reserved": document["success"], **document}
+
+
+async def release_order(running: Running, asked: PartsOfOrder) -> Document:
+    """Cancel what is outstanding of an order (job 30)."""
+    return _document(
+        await running.stock.release_order(
+            asked.tenant_id,
+            asked.order_id,
+            asked.parts(),
+            key=running.key(),
+            by=asked.requested_by,
+            notes=asked.notes,
+        )
+    )
+
+
+async def deduct_delivered(running: Running, asked: PartsOfOrder) -> Document:
+    """Sell what was delivered of an order (job 31)."""
+    return _document(
+        await running.stock.deduct_order(
+            asked.tenant_id,
+            asked.order_id,
+            asked.parts(),
+            key=running.key(asked.delivery_id),
+            by=asked.requested_by,
+            notes=asked.notes,
+        )
+    )
+
+
+async def check_expired(running: Running, asked: CheckExpired) -> Document:
+    """Write down what has expired: the safety net below the sweep (READING 7)."""
+    return {"expired": await running.stock.expire(asked.tenant_id)}
+
+
+async def sync(running: Running, asked: SyncErp) -> Document:
+    """Say that there is nothing to sync with: no integration can be configured yet."""
+    del running
+    of = asked.erp_system or "any ERP"
+    raise NotConfiguredError(f"Tenant {asked.tenant_id} has no integration with {of} configured")
+
+
+async def dispatch(running: Running, asked: Dispatch) -> Document:
+    """Add the jobs of a schedule, one for each tenant or integration (READING 31)."""
+    return {"added": await running.fan_out(asked.schedule, asked.due_at)}
+
+
+def _document(answer: Any) -> Document:
+    document: Document = to_wire(answer)
+    return {"success": False, **document} if isinstance(answer, Refused) else document

@@ -1,0 +1,163 @@
+"""Prometheus metrics, named as the specification names them, in base units.
+
+Counters and histograms are counted where jobs run; gauges are looked up every few seconds. A
+tenant's label makes a series of each tenant, so it is there by setting only.
+"""
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from cerniq_stock.jobs.attempt import Outcome
+
+_QUICK = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+_SLOW = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120)
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+
+
+class Metrics:
+    """All metrics of one process."""
+
+    def __init__(self, *, tenant_label: bool = False) -> None:
+        self.registry = CollectorRegistry()
+        self._tenant = ["tenant"] if tenant_label else []
+        self._define_stock()
+        self._define_jobs()
+        self._define_writer()
+
+    def _define_stock(self) -> None:
+        self._created = self._counter(
+            "stock_reservations_created_total",
+            "Reservations answered, by the answer's status and the type asked for.",
+            *("status", "type"),
+        )
+        self._not_created = self._counter(
+            "stock_reservations_failed_total", "Attempts to reserve that ended in an error."
+        )
+        self._creating_s = self._histogram(
+            "stock_reservation_duration_seconds", "How long an attempt to reserve took.", _QUICK
+        )
+        self._released = self._counter(
+            "stock_releases_total", "Releases answered, by reason.", "reason"
+        )
+        self._not_released = self._counter(
+            "stock_releases_failed_total", "Attempts to release that ended in an error."
+        )
+        self._releasing_s = self._histogram(
+            "stock_release_duration_seconds", "How long an attempt to release took.", _QUICK
+        )
+        self._synced = self._counter(
+            "stock_sync_completed_total", "Syncs completed, by ERP and kind.", "erp", "sync_type"
+        )
+        self._not_synced = self._counter(
+            "stock_sync_failed_total", "Attempts to sync that ended in an error."
+        )
+        self._syncing_s = self._histogram(
+            "stock_sync_duration_seconds", "How long an attempt to sync took.", _SLOW
+        )
+        self._synced_products = Gauge(
+            "stock_sync_products_updated",
+            "Products that the latest sync changed, by ERP.",
+            ["erp", *self._tenant],
+            registry=self.registry,
+        )
+
+    def _define_jobs(self) -> None:
+        self._jobs = self._counter(
+            "stock_jobs_total", "Attempts of jobs, by kind and how they ended.", "job", "outcome"
+        )
+        self._job_s = self._histogram(
+            "stock_job_duration_seconds", "How long an attempt of a job took.", _QUICK, "job"
+        )
+        self.queue_depth = self._gauge(
+            "stock_queue_depth", "Unfinished jobs, by kind and state.", "job", "state"
+        )
+        self.oldest_s = self._gauge(
+            "stock_queue_oldest_seconds", "How long the oldest job that is due has waited.", "job"
+        )
+
+    def _define_writer(self) -> None:
+        self.expiry_lag_s = self._gauge(
+            "stock_expiry_lag_seconds",
+            "How long the earliest reservation that is due, and not ended yet, has been so.",
+        )
+        self.writer_waiting = self._gauge(
+            "stock_writer_waiting", "Commands that wait for a batch or are in one."
+        )
+        self._batch = Histogram(
+            "stock_batch_commands",
+            "Commands that were committed together.",
+            buckets=_SIZES,
+            registry=self.registry,
+        )
+        self._retries = Counter(
+            "stock_batch_retries_total",
+            "Batches that lost a race or their connection and ran again.",
+            registry=self.registry,
+        )
+        self._overloads = Counter(
+            "stock_overloads_total",
+            "Commands that were not taken because too many waited.",
+            registry=self.registry,
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, [*labels, *self._tenant], registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        return Histogram(name, text, list(labels), buckets=buckets, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, list(labels), registry=self.registry)
+
+    # -- what the writer tells --------------------------------------------------------------
+
+    def batch_committed(self, commands: int) -> None:
+        """Count a batch."""
+        self._batch.observe(commands)
+
+    def batch_retried(self) -> None:
+        """Count a batch that ran again."""
+        self._retries.inc()
+
+    def overloaded(self) -> None:
+        """Count a command that was not taken."""
+        self._overloads.inc()
+
+    # -- what attempts tell -----------------------------------------------------------------
+
+    def attempted(
+        self, tenant_id: UUID, name: str, outcome: "Outcome", took_s: float, payload: Any
+    ) -> None:
+        """Count an attempt of a job."""
+        result = getattr(outcome, "result", None)
+        tenant = [str(tenant_id)] if self._tenant else []
+        self._count(self._jobs, name, "failed" if result is None else "done", *tenant)
+        self._job_s.labels(name).observe(took_s)
+        asked = payload if isinstance(payload, dict) else {}
+        match name:
+            case "stock:reserve:create":
+                self._creating_s.observe(took_s)
+                if result is None:
+                    self._count(self._not_created, *tenant)
+                else:
+                    kind = asked.get("reservationType", "SOFT")
+                    self._count(self._created, str(result.get("status")), str(kind), *tenant)
+            case "stock:reserve:release":
+                self._releasing_s.observe(took_s)
+                if result is None:
+                    self._count(self._not_released, *tenant)
+                else:
+                    self._count(self._released, str(asked.get("reason")), *tenant)
+            case "stock:sync:erp" | "stock:sync:oblio":
+                self._syncing_s.observe(took_s)
+                if result is None:
+                    self._count(self._not_synced, *tenant)
+
+    @staticmethod
+    def _count(counter: Counter, *labels: str) -> None:
+        (counter.labels(*labels) if labels else counter).inc()

@@ -1,0 +1,164 @@
+"""What jobs are asked (§2.3, §3.3, §4.3 and job 28-31 of stage 4), as it travels: camelCase.
+
+Checked before anything is done: a payload that cannot mean anything fails its job at once, with one
+sentence. Fields that nobody knows are left aside, as the specification's schemas do. What a
+quantity may be is the engine's to say (`validate`), so numbers are only read here.
+"""
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from cerniq_stock.domain.commands import Item, OrderPart, Quantity
+from cerniq_stock.domain.model import Priority, ReleaseReason, ReservationType, Unit
+
+
+def _exact(value: Any) -> Any:
+    """JSON knows no decimals: the shortest text of a number is what its sender wrote."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - what pydantic reports
+    return Decimal(repr(value)) if isinstance(value, float) else value
+
+
+Number = Annotated[Decimal, BeforeValidator(_exact)]
+
+
+class Payload(BaseModel):
+    """Base of all payloads."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, allow_inf_nan=False
+    )
+
+    tenant_id: UUID
+
+
+class ItemPayload(BaseModel):
+    """One line to reserve. `product_id`, where given, must be the SKU's product (READING 4)."""
+
+    model_config = Payload.model_config
+
+    sku: str
+    product_id: UUID | None = None
+    quantity: Number
+    unit_of_measure: Unit | None = None
+
+    def item(self) -> Item:
+        """As the engine takes it."""
+        return Item(self.sku, self.quantity, self.product_id, self.unit_of_measure)
+
+
+class Metadata(BaseModel):
+    """Who asks, from where, and why (§2.3)."""
+
+    model_config = Payload.model_config
+
+    requested_by: str | None = None
+    channel: str | None = None
+    notes: str | None = None
+
+
+class ReserveCreate(Payload):
+    """`stock:reserve:create` (§2.3). Without `reservation_key` the job's id makes it repeatable."""
+
+    negotiation_id: UUID
+    items: Annotated[tuple[ItemPayload, ...], Field(min_length=1, max_length=100)]
+    reservation_type: ReservationType = ReservationType.SOFT
+    expires_in_hours: int = 72
+    reservation_key: str | None = None
+    priority: Priority = Priority.NORMAL
+    metadata: Metadata = Metadata()
+    replaces: str | None = None
+
+
+class QuantityPayload(BaseModel):
+    """So much of one SKU."""
+
+    model_config = Payload.model_config
+
+    sku: str
+    quantity: Number
+
+
+class ReserveRelease(Payload):
+    """`stock:reserve:release` (§3.3). With `release_partial` only `items_to_release`."""
+
+    reservation_id: str | None = None
+    negotiation_id: UUID | None = None
+    reason: ReleaseReason
+    release_partial: bool = False
+    items_to_release: tuple[QuantityPayload, ...] | None = None
+    released_by: str | None = None
+    notes: str | None = None
+
+    def amounts(self) -> tuple[Quantity, ...] | None:
+        """What to release; None is all of it."""
+        if not self.release_partial:
+            return None
+        return tuple(Quantity(item.sku, item.quantity) for item in self.items_to_release or ())
+
+
+class PartPayload(BaseModel):
+    """So much of an order's line, by its number or by its SKU."""
+
+    model_config = Payload.model_config
+
+    quantity: Number
+    sku: str | None = None
+    line_no: int | None = None
+
+
+class OfOrder(Payload):
+    """`stock:reserve:order` (job 29): the order must have been taken down."""
+
+    order_id: UUID
+    requested_by: str | None = None
+    notes: str | None = None
+
+
+class PartsOfOrder(OfOrder):
+    """`stock:release:order` and `stock:deduct:delivered` (jobs 30, 31).
+
+    Without `items` all that is outstanding. A delivery in part is told from its repeat by
+    `delivery_id`, or else by the job's id.
+    """
+
+    items: tuple[PartPayload, ...] | None = None
+    delivery_id: str | None = None
+
+    def parts(self) -> tuple[OrderPart, ...] | None:
+        """What is meant; None is all of it."""
+        if self.items is None:
+            return None
+        return tuple(OrderPart(x.quantity, x.sku, x.line_no) for x in self.items)
+
+
+class CheckExpired(Payload):
+    """`stock:reserve:check-expired`: end what is past its expiry, of one tenant."""
+
+
+class SyncErp(Payload):
+    """`stock:sync:erp` and `stock:sync:oblio` (§4.3)."""
+
+    erp_system: str | None = None
+    sync_type: Literal["FULL", "INCREMENTAL", "SELECTIVE", "WEBHOOK"] = "INCREMENTAL"
+
+
+class Dispatch(BaseModel):
+    """A schedule came due: fan out one job for each tenant (READING 31)."""
+
+    model_config = Payload.model_config
+
+    schedule: str
+    due_at: str
+
+
+def problem(error: ValidationError) -> str:
+    """Say in one sentence what is wrong with a payload."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"])) or "payload"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}: {first['msg']}{more}"

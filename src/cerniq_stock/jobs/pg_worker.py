@@ -1,0 +1,169 @@
+"""Runs jobs from PostgreSQL, with PgQueuer.
+
+PgQueuer claims, beats for what runs, takes over what a dead worker left, and wakes us up. Ours are
+the attempts and their delays, the timeouts, the results, and that a job ends once.
+"""
+
+import asyncio
+import json
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import structlog
+from pgqueuer.errors import PgqException, RetryRequested
+from pgqueuer.models import Job
+from pgqueuer.qm import QueueManager
+
+from cerniq_stock.jobs import tickets
+from cerniq_stock.jobs.attempt import Failed, attempt
+from cerniq_stock.jobs.catalogue import CATALOGUE, Kind
+from cerniq_stock.jobs.finisher import Finisher
+from cerniq_stock.jobs.handlers import FanOut, Running
+from cerniq_stock.jobs.metrics import Metrics
+from cerniq_stock.jobs.pg_queue import SQL
+from cerniq_stock.jobs.rates import Rates
+from cerniq_stock.jobs.tickets import Claims, Ticket
+from cerniq_stock.service import Stock
+from cerniq_stock.store.trouble import LOST
+
+log = structlog.get_logger("cerniq_stock.jobs")
+
+BATCH = 50
+AHEAD = 4 * BATCH
+"""Quick jobs that a worker claims at most: while some run and some are written down, more come."""
+HEARTBEAT_TIMEOUT_S = 3.0
+"""After so long without a sign of life a worker's jobs are taken over."""
+POLL_S = 2.0
+RESTART_DELAY_S = 0.5
+SLOW_PAUSE_S = 0.5
+"""Every change of the queue wakes every manager; for slow jobs it need not look each time."""
+
+QUICK = [kind for kind in CATALOGUE.values() if kind.timeout_s <= 10]
+SLOW = [kind for kind in CATALOGUE.values() if kind not in QUICK]
+"""Jobs that may take minutes have a manager of their own: nobody waits behind them."""
+
+
+class Worker:
+    """`pool` acts as cerniq_operator: a worker serves every tenant."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, stock: Stock, fan_out: FanOut, rates: Rates, metrics: Metrics
+    ) -> None:
+        self._pool = pool
+        self._metrics = metrics
+        self._stock = stock
+        self._fan_out = fan_out
+        self._rates = rates
+        self._managers: list[QueueManager] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._stopping = asyncio.Event()
+        self._finisher = Finisher(pool)
+        self._room = {kind.name: asyncio.Semaphore(kind.concurrency) for kind in CATALOGUE.values()}
+
+    async def run(self) -> None:
+        """Work until stopped, over outages of the database."""
+        async with self._finisher, asyncio.TaskGroup() as group:
+            group.create_task(self._run(QUICK, most=AHEAD))
+            # claimed are only as many as run: another worker may have nothing to do
+            group.create_task(self._run(SLOW, most=None))
+
+    def stop(self) -> None:
+        """Take no more jobs; `run` returns when those that run have ended."""
+        self._stopping.set()
+        for manager in self._managers:
+            manager.shutdown.set()
+
+    def abandon(self) -> None:
+        """Let go of what runs: its tickets are taken over, or issued again by the upkeep."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _run(self, kinds: list[Kind], *, most: int | None) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._run_once(kinds, most)
+            except (*LOST, asyncpg.PostgresError, PgqException, TimeoutError) as error:
+                log.warning("the queue does not answer", error=str(error))
+                await _pause(self._stopping, RESTART_DELAY_S)
+
+    async def _run_once(self, kinds: list[Kind], most: int | None) -> None:
+        claims = Claims(most, pause_s=0.0 if most else SLOW_PAUSE_S)
+        manager = QueueManager(
+            tickets.pooled_queries(self._pool, claims), channel=tickets.SETTINGS.channel
+        )
+        for kind in kinds:
+            limit = 0 if most else kind.concurrency
+            manager.entrypoint(kind.name, concurrency_limit=limit)(self._handler(kind, claims))
+        self._managers.append(manager)
+        try:
+            await manager.run(
+                batch_size=BATCH,
+                max_concurrent_tasks=most,
+                dequeue_timeout=timedelta(seconds=POLL_S),
+                heartbeat_timeout=timedelta(seconds=HEARTBEAT_TIMEOUT_S),
+                shutdown_on_listener_failure=True,
+                log_aggregation_interval=timedelta(0),
+            )
+        finally:
+            self._managers.remove(manager)
+
+    def _handler(self, kind: Kind, claims: Claims) -> Any:
+        async def handle(job: Job) -> None:
+            assert job.payload is not None
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.add(task)
+            claims.begun()
+            try:
+                await self._handle(kind, job, tickets.unpack(job.payload))
+                claims.stored(job.id)
+            finally:
+                claims.ended()
+                self._tasks.discard(task)
+
+        return handle
+
+    async def _handle(self, kind: Kind, job: Job, ticket: Ticket) -> None:
+        # one that comes back has waited for its turn already
+        wait_s = 0.0 if job.attempts else await self._rates.wait_s(kind.name, ticket.tenant_id)
+        if wait_s > 0:
+            raise RetryRequested(timedelta(seconds=wait_s), "rate limit")
+        async with self._room[kind.name]:
+            outcome = await attempt(
+                kind,
+                self._running(ticket),
+                ticket.payload,
+                trace_id=ticket.trace_id,
+                metrics=self._metrics,
+            )
+        if isinstance(outcome, Failed):
+            delay_s = await self._retry_delay_s(kind, ticket, outcome)
+            if delay_s is not None:
+                raise RetryRequested(timedelta(seconds=delay_s), outcome.error)
+        await self._finisher.finish(job, ticket, outcome)
+
+    def _running(self, ticket: Ticket) -> Running:
+        async def progress(value: Any) -> None:
+            async with self._pool.acquire() as connection:
+                await connection.execute(
+                    SQL["progress"], ticket.tenant_id, ticket.job_id, json.dumps(value)
+                )
+
+        return Running(ticket.tenant_id, ticket.job_id, self._stock, progress, self._fan_out)
+
+    async def _retry_delay_s(self, kind: Kind, ticket: Ticket, failed: Failed) -> float | None:
+        async with self._pool.acquire() as connection:
+            attempts = await connection.fetchval(
+                SQL["failed_attempt"], *ticket[:2], failed.error, failed.traceback
+            )
+        if attempts is None or failed.for_good:
+            return None
+        return kind.retry_delay_s(attempts)
+
+
+async def _pause(event: asyncio.Event, seconds: float) -> None:
+    """Sleep, unless the event comes first."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

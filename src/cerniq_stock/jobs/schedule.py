@@ -1,0 +1,201 @@
+"""When schedules come due, and which jobs they fan out to (READING 31, §8.1).
+
+When a schedule comes due next is a row of the database; who advances it adds its one job in the
+same transaction. So several schedulers run each occurrence once, and a restart loses none: what
+came due meanwhile runs once, late. Expressions are read in local time: what would fall into the
+hour that is skipped when the clock is put forward runs right after it, and what falls into the
+hour that is repeated runs once.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import structlog
+from cronsim import CronSim, CronSimError
+
+from cerniq_stock.jobs.pg_queue import SQL, PostgresQueue
+from cerniq_stock.jobs.port import PLATFORM, NewJob
+from cerniq_stock.store.trouble import LOST
+
+log = structlog.get_logger("cerniq_stock.jobs")
+
+LOCAL = "Europe/Bucharest"
+EVERY_QUARTER = "*/15 * * * *"
+LOOK_AGAIN_S = 30.0
+RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A cron expression of five fields in a time zone."""
+
+    name: str
+    expression: str
+    timezone: str = LOCAL
+
+
+SCHEDULES = (
+    Schedule("check-expired-reservations", "*/5 * * * *"),
+    Schedule("scheduled-erp-sync", EVERY_QUARTER),
+    Schedule("scheduled-oblio-sync", EVERY_QUARTER),
+    Schedule("daily-full-sync", "0 2 * * *"),
+)
+OWN = "own-sync/"
+"""Begins the name of the schedule of one integration."""
+
+
+def next_after(expression: str, timezone: str, moment: datetime) -> datetime:
+    """When it comes due next after `moment`, in UTC. Raises CronSimError."""
+    local = moment.astimezone(ZoneInfo(timezone))
+    return next(CronSim(expression, local)).astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """A tenant's ERP, as far as schedules care."""
+
+    tenant_id: UUID
+    id: UUID
+    erp_system: str
+    sync_schedule: str | None
+
+    @property
+    def own_schedule(self) -> str | None:
+        """An expression that is not the common one."""
+        return None if self.sync_schedule in (None, EVERY_QUARTER) else self.sync_schedule
+
+    @property
+    def is_oblio(self) -> bool:
+        """Whether it has a kind of job of its own (READING 20)."""
+        return self.erp_system == "OBLIO"
+
+
+def targets(
+    schedule: str, tenants: Sequence[UUID], integrations: Sequence[Integration]
+) -> Iterator[tuple[UUID, str, dict[str, Any]]]:
+    """What a schedule fans out to: tenant, kind of job, payload."""
+    if schedule == "check-expired-reservations":
+        for tenant_id in tenants:
+            yield tenant_id, "stock:reserve:check-expired", {"tenantId": str(tenant_id)}
+        return
+    sync_type = "FULL" if schedule == "daily-full-sync" else "INCREMENTAL"
+    for x in integrations:
+        if _meant(schedule, x):
+            payload = {
+                "tenantId": str(x.tenant_id),
+                "erpSystem": x.erp_system,
+                "syncType": sync_type,
+            }
+            yield x.tenant_id, "stock:sync:oblio" if x.is_oblio else "stock:sync:erp", payload
+
+
+def _meant(schedule: str, integration: Integration) -> bool:
+    match schedule:
+        case "daily-full-sync":
+            return True
+        case "scheduled-erp-sync":
+            return not integration.is_oblio and integration.own_schedule is None
+        case "scheduled-oblio-sync":
+            return integration.is_oblio and integration.own_schedule is None
+        case _:
+            return schedule == f"{OWN}{integration.id}"
+
+
+def job_id(schedule: str, due_at: datetime) -> str:
+    """Names the occurrence, so that it can be added only once."""
+    return f"{schedule}@{due_at.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+
+class Scheduler:
+    """Adds the jobs of schedules as they come due. `pool` acts as cerniq_operator."""
+
+    def __init__(self, pool: asyncpg.Pool, queue: PostgresQueue) -> None:
+        self._pool = pool
+        self._queue = queue
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Let `run` return."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Run until stopped, over outages of the database."""
+        while not self._stopping.is_set():
+            try:
+                wait_s = await self.tick()
+            except (*LOST, asyncpg.PostgresError, TimeoutError) as error:
+                log.warning("schedules not looked at", error=str(error))
+                wait_s = RETRY_S
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), wait_s)
+
+    async def tick(self) -> float:
+        """Bring the table up to date, run what is due; returns for how long to wait."""
+        async with self._pool.acquire() as connection:
+            now: datetime = await connection.fetchval("SELECT now()")
+            await self._keep_schedules(connection, now)
+            async with connection.transaction():
+                for row in await connection.fetch(SQL["due_schedules"]):
+                    await self._run_due(connection, row, now)
+            earliest_s = await connection.fetchval(SQL["earliest_schedule"])
+        return min(max(earliest_s or LOOK_AGAIN_S, 0.05), LOOK_AGAIN_S)
+
+    async def _run_due(self, connection: Any, row: asyncpg.Record, now: datetime) -> None:
+        """Add the job of the occurrence and advance the schedule, in one transaction."""
+        due_at: datetime = row["next_at"]
+        payload = {"schedule": row["name"], "dueAt": due_at.isoformat()}
+        job = NewJob(
+            name="stock:schedule:dispatch", payload=payload, id=job_id(row["name"], due_at)
+        )
+        await self._queue.add(PLATFORM, [job], connection=connection)
+        following = next_after(row["expression"], row["timezone"], now)
+        await connection.execute(SQL["advance_schedule"], row["tenant_id"], row["name"], following)
+        log.info("schedule came due", schedule=row["name"], due_at=due_at.isoformat())
+
+    async def _keep_schedules(self, connection: Any, now: datetime) -> None:
+        wanted = [(PLATFORM, schedule) for schedule in SCHEDULES]
+        wanted += [
+            (x.tenant_id, Schedule(f"{OWN}{x.id}", x.own_schedule))
+            for x in await self._integrations(connection)
+            if x.own_schedule is not None
+        ]
+        known = {
+            (row["tenant_id"], row["name"]): (row["expression"], row["timezone"])
+            for row in await connection.fetch(SQL["schedules"])
+        }
+        for tenant_id, schedule in wanted:
+            asked = schedule.expression, schedule.timezone
+            if known.pop((tenant_id, schedule.name), None) == asked:
+                continue
+            try:
+                next_at = next_after(*asked, now)
+            except CronSimError as error:
+                log.warning("no such schedule", schedule=schedule.name, error=str(error))
+                continue
+            await connection.execute(SQL["set_schedule"], tenant_id, schedule.name, *asked, next_at)
+        for tenant_id, name in known:
+            await connection.execute(SQL["drop_schedule"], tenant_id, name)
+
+    async def fan_out(self, schedule: str, due_at: str) -> int:
+        """Add the jobs of an occurrence; each has an id of its own, so a repeat adds none."""
+        async with self._pool.acquire() as connection:
+            tenants = [row["id"] for row in await connection.fetch(SQL["all_tenants"])]
+            integrations = await self._integrations(connection)
+        due = datetime.fromisoformat(due_at)
+        added = 0
+        for tenant_id, name, payload in targets(schedule, tenants, integrations):
+            of = payload.get("erpSystem", "")
+            id_ = job_id(f"{schedule}{'-' if of else ''}{of}", due)
+            await self._queue.add(tenant_id, [NewJob(name=name, payload=payload, id=id_)])
+            added += 1
+        return added
+
+    async def _integrations(self, connection: Any) -> list[Integration]:
+        return [Integration(*row) for row in await connection.fetch(SQL["integrations"])]

@@ -1,0 +1,108 @@
+"""What keeps the tables of jobs small and whole: retention, lost tickets, gauges."""
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import Any
+
+import asyncpg
+import structlog
+from pgqueuer.types import JobId
+
+from cerniq_stock.jobs import tickets
+from cerniq_stock.jobs.catalogue import CATALOGUE
+from cerniq_stock.jobs.metrics import Metrics
+from cerniq_stock.jobs.pg_queue import SQL
+from cerniq_stock.jobs.tickets import Ticket
+from cerniq_stock.service import Stock
+from cerniq_stock.store.trouble import LOST
+
+log = structlog.get_logger("cerniq_stock.jobs")
+
+EVERY_S = 30.0
+GAUGES_EVERY_S = 5.0
+
+
+class Upkeep:
+    """`pool` acts as cerniq_operator."""
+
+    def __init__(self, pool: asyncpg.Pool, stock: Stock, metrics: Metrics) -> None:
+        self._pool = pool
+        self._metrics = metrics
+        self._stock = stock
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Let `run` return."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Go on until stopped, over outages of the database."""
+        last = -EVERY_S
+        clock = asyncio.get_running_loop().time
+        while not self._stopping.is_set():
+            try:
+                await self.look()
+                if clock() - last >= EVERY_S:
+                    await self.prune()
+                    await self.replace_lost()
+                    last = clock()
+            except (*LOST, asyncpg.PostgresError, TimeoutError) as error:
+                log.warning("upkeep put off", error=str(error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), GAUGES_EVERY_S)
+
+    async def prune(self) -> None:
+        """Forget finished jobs by age and by count (§8.1)."""
+        async with self._pool.acquire() as connection:
+            for kind in CATALOGUE.values():
+                keep = kind.retention
+                await connection.execute(
+                    SQL["prune_by_age"], kind.name, keep.completed_s, keep.failed_s
+                )
+                await connection.execute(SQL["prune_by_count"], kind.name, keep.completed_count)
+            await connection.execute(SQL["prune_log"])
+
+    async def replace_lost(self) -> int:
+        """Give unfinished jobs without a ticket a new one; returns how many there were."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            rows = await connection.fetch(SQL["lost"])
+            if not rows:
+                return 0
+            issued: list[JobId] = await tickets.queries(connection).enqueue(
+                [row["name"] for row in rows],
+                list(map(_packed, rows)),
+                [tickets.priority(row["priority"], row["turn"]) for row in rows],
+            )
+            columns = zip(
+                *[
+                    (row["tenant_id"], row["id"], new)
+                    for row, new in zip(rows, issued, strict=True)
+                ],
+                strict=True,
+            )
+            await connection.execute(SQL["new_ticket"], *columns)
+            log.warning("jobs had lost their tickets", jobs=len(rows))
+            return len(rows)
+
+    async def look(self) -> None:
+        """Bring the gauges up to date."""
+        async with self._pool.acquire() as connection:
+            depth = await connection.fetch(SQL["depth"])
+            lag_s = await connection.fetchval(SQL["expiry_lag"])
+        self._metrics.expiry_lag_s.set(lag_s or 0.0)
+        self._metrics.writer_waiting.set(self._stock.waiting)
+        found = {(row["name"], row["state"]): row for row in depth}
+        for name in CATALOGUE:
+            for state in ("WAITING", "DELAYED", "ACTIVE"):
+                row = found.get((name, state))
+                self._metrics.queue_depth.labels(name, state).set(
+                    0 if row is None else row["count"]
+                )
+            waiting = found.get((name, "WAITING"))
+            self._metrics.oldest_s.labels(name).set(0 if waiting is None else waiting["oldest_s"])
+
+
+def _packed(row: Any) -> bytes | None:
+    payload = json.loads(row["payload"])
+    return tickets.pack(Ticket(row["tenant_id"], row["id"], row["trace_id"], payload))

@@ -1,0 +1,109 @@
+"""Runs jobs, schedules and metrics in one process, until it is told to stop."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Protocol
+
+import structlog
+from prometheus_client import start_http_server
+
+from cerniq_stock.errors import UnavailableError
+from cerniq_stock.jobs.metrics import Metrics
+from cerniq_stock.jobs.pg_queue import PostgresQueue
+from cerniq_stock.jobs.pg_worker import Worker
+from cerniq_stock.jobs.rates import Rates
+from cerniq_stock.jobs.schedule import Scheduler
+from cerniq_stock.jobs.upkeep import Upkeep
+from cerniq_stock.settings import Settings
+from cerniq_stock.store.database import create_pool
+from cerniq_stock.store.writer import Limits
+from cerniq_stock.wiring import open_stock, prepare_database
+
+log = structlog.get_logger("cerniq_stock.worker")
+
+POOL = 10
+ABANDON_S = 5.0
+"""How long abandoned jobs may take to notice."""
+
+
+class Part(Protocol):
+    """What runs until it is stopped."""
+
+    async def run(self) -> None:
+        """Run until stopped."""
+        ...
+
+    def stop(self) -> None:
+        """Let `run` return."""
+        ...
+
+
+@asynccontextmanager
+async def open_queue(settings: Settings) -> AsyncIterator[PostgresQueue]:
+    """Open the queue of jobs for a producer."""
+    dsn = await prepare_database(settings)
+    async with create_pool(dsn, "cerniq_app", max_size=4) as pool:
+        yield PostgresQueue(pool)
+
+
+async def run_workers(
+    settings: Settings, *, schedules: bool = True, ready: Callable[[], None] = lambda: None
+) -> None:
+    """Work until SIGTERM or SIGINT: then take no more jobs and let those that run end.
+
+    What has not ended after `settings.stop_grace_s` is left to other workers, which take it over
+    within seconds; it has its effect once all the same.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        # jobs come fifty at a time: in one lane they make batches twice as large
+        limits = Limits(connections=settings.writer_connections, lanes_per_tenant=1)
+        metrics = Metrics(tenant_label=settings.metrics_tenant_label)
+        stock = await stack.enter_async_context(
+            open_stock(settings=settings, limits=limits, observer=metrics)
+        )
+        app = await stack.enter_async_context(create_pool(stock.dsn, "cerniq_app", max_size=4))
+        operator = await stack.enter_async_context(
+            create_pool(stock.dsn, "cerniq_operator", max_size=POOL, reset=False)
+        )
+        scheduler = Scheduler(operator, PostgresQueue(app))
+        rates = Rates(operator, settings.job_rates, settings.job_tenant_rates)
+        worker = Worker(operator, stock, scheduler.fan_out, rates, metrics)
+        if settings.metrics_port:
+            _serve_metrics(stack, metrics, settings.metrics_host, settings.metrics_port)
+        parts: list[Part] = [worker, Upkeep(operator, stock, metrics)]
+        if schedules:
+            parts.append(scheduler)
+        tasks = [asyncio.create_task(part.run()) for part in parts]
+        stopped = asyncio.create_task(stop.wait())
+        log.info("worker started", schedules=schedules)
+        ready()
+        await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+        log.info("worker stops")
+        for part in parts:
+            part.stop()
+        stopped.cancel()
+        late = (await asyncio.wait(tasks, timeout=settings.stop_grace_s))[1]
+        if late:
+            log.warning("jobs are left to other workers", grace_s=settings.stop_grace_s)
+            worker.abandon()
+            operator.terminate()
+            late = (await asyncio.wait(late, timeout=ABANDON_S))[1]
+        for task in tasks:
+            if task not in late:
+                task.result()  # a part that died brings the process down with its error
+    log.info("worker stopped")
+
+
+def _serve_metrics(stack: AsyncExitStack, metrics: Metrics, host: str, port: int) -> None:
+    try:
+        server, _ = start_http_server(port, host, registry=metrics.registry)
+    except OSError as error:
+        raise UnavailableError(f"Metrics cannot be served on {host}:{port}: {error}") from error
+    stack.callback(server.shutdown)
+    log.info("metrics served", address=f"http://{host}:{port}/metrics")

@@ -1,0 +1,105 @@
+"""A shop with a queue, and workers that run in this process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from cerniq_stock.jobs.metrics import Metrics
+from cerniq_stock.jobs.pg_queue import PostgresQueue
+from cerniq_stock.jobs.pg_worker import Worker
+from cerniq_stock.jobs.port import JobState, JobView, NewJob
+from cerniq_stock.jobs.rates import Rates
+from cerniq_stock.jobs.schedule import Scheduler
+from cerniq_stock.service import Stock
+from cerniq_stock.settings import Settings
+from cerniq_stock.store.catalog import NewProduct, NewTenant
+from cerniq_stock.store.database import create_pool
+from cerniq_stock.wiring import open_stock
+
+ENDED = {JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED}
+
+
+@dataclass
+class Town:
+    """A tenant with fifty each of A and B, a negotiation, a queue."""
+
+    stock: Stock
+    queue: PostgresQueue
+    operator: asyncpg.Pool
+    tenant: UUID
+    negotiation: UUID
+    rates: dict[str, float] = field(default_factory=dict)
+    tenant_rates: dict[str, float] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def reserve(self, line: str = "A", quantity: Any = 1, **options: Any) -> NewJob:
+        asked = {
+            "tenantId": str(self.tenant),
+            "negotiationId": str(self.negotiation),
+            "items": [{"sku": line, "quantity": quantity}],
+        }
+        return NewJob(name="stock:reserve:create", payload=asked, **options)
+
+    def job(self, name: str, **payload: Any) -> NewJob:
+        return NewJob(name=name, payload={"tenantId": str(self.tenant), **payload})
+
+    async def add(self, *jobs: NewJob) -> list[str]:
+        return list(await self.queue.add(self.tenant, jobs))
+
+    async def look(self, job_id: str) -> JobView:
+        job = await self.queue.get(self.tenant, job_id)
+        assert job is not None
+        return job
+
+    async def ended(self, *ids: str) -> list[JobView]:
+        """Wait until the jobs have ended. The database tells nobody, so it is asked."""
+        async with asyncio.timeout(60):
+            for id_ in ids:
+                while (await self.look(id_)).state not in ENDED:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        return [await self.look(id_) for id_ in ids]
+
+    async def until(self, true: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(60):
+            while not await true():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    async def available(self, sku: str) -> int:
+        return int((await self.stock.availability(self.tenant, [sku]))[sku].available)
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[Worker]:
+        """Run a worker for the length of the block."""
+        scheduler = Scheduler(self.operator, self.queue)
+        rates = Rates(self.operator, self.rates, self.tenant_rates)
+        worker = Worker(self.operator, self.stock, scheduler.fan_out, rates, self.metrics)
+        task = asyncio.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            worker.stop()
+            async with asyncio.timeout(30):
+                await task
+
+
+@pytest.fixture
+async def town(database: str) -> AsyncIterator[Town]:
+    settings = Settings(database_url=database)
+    async with (
+        open_stock(settings=settings, sweep=False) as stock,
+        create_pool(database, "cerniq_app", max_size=4) as app,
+        create_pool(database, "cerniq_operator", max_size=8, reset=False) as operator,
+    ):
+        found = Town(stock, PostgresQueue(app), operator, uuid4(), uuid4())
+        await stock.create_tenant(NewTenant("Shop", id=found.tenant))
+        await stock.import_products(found.tenant, [NewProduct(sku, sku) for sku in "AB"])
+        for sku in "AB":
+            await stock.receive(found.tenant, sku, 50)
+        await stock.set_negotiation(found.tenant, found.negotiation, "PROPOSAL")
+        yield found

@@ -1,0 +1,138 @@
+"""Schedules: each occurrence once, none lost, none doubled when the clock is changed."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from cerniq_stock.domain.commands import Item
+from cerniq_stock.jobs.port import PLATFORM, JobState
+from cerniq_stock.jobs.schedule import LOCAL, Scheduler, next_after, targets
+
+SPRING = datetime(2027, 3, 28, tzinfo=ZoneInfo(LOCAL))
+AUTUMN = datetime(2026, 10, 25, tzinfo=ZoneInfo(LOCAL))
+
+
+def occurrences(expression: str, start: datetime, hours: int) -> list[str]:
+    """Local times, with their offset, at which it comes due."""
+    moment, end, found = start, start.astimezone(UTC) + timedelta(hours=hours), []
+    while (moment := next_after(expression, LOCAL, moment)) <= end:
+        found.append(f"{moment.astimezone(ZoneInfo(LOCAL)):%d %H:%M%z}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("expression", "start", "expected"),
+    [
+        ("0 2 * * *", SPRING, ["28 02:00+0200"]),
+        ("0 2 * * *", AUTUMN, ["25 02:00+0300"]),
+        # 03:30 does not exist that night: right after the jump
+        ("30 3 * * *", SPRING, ["28 04:00+0300"]),
+        # 03:30 comes twice that night
+        ("30 3 * * *", AUTUMN, ["25 03:30+0300"]),
+    ],
+)
+def test_the_nights_on_which_the_clock_changes(expression, start, expected):
+    assert occurrences(expression, start, 20) == expected
+
+
+def test_every_quarter_goes_on_through_the_change():
+    for start in (SPRING, AUTUMN):
+        assert len(occurrences("*/15 * * * *", start, 6)) == 24
+
+
+async def due(town, *names: str) -> None:
+    """Let schedules come due a minute ago."""
+    scheduler = Scheduler(town.operator, town.queue)
+    await scheduler.tick()
+    await town.operator.execute(
+        "UPDATE job_schedules SET next_at = now() - interval '1 minute' WHERE name = ANY ($1)",
+        list(names),
+    )
+
+
+async def test_an_occurrence_is_run_once_by_many_schedulers_and_restarts(town):
+    await due(town, "check-expired-reservations")
+    for _ in range(2):
+        schedulers = [Scheduler(town.operator, town.queue) for _ in range(4)]
+        await asyncio.gather(*(scheduler.tick() for scheduler in schedulers))
+    (job,) = await town.queue.jobs(PLATFORM)
+    assert job.name == "stock:schedule:dispatch"
+    assert job.payload["schedule"] == "check-expired-reservations"
+    left = await town.operator.fetchval(
+        "SELECT next_at > now() FROM job_schedules WHERE name = 'check-expired-reservations'"
+    )
+    assert left
+
+
+async def test_what_came_due_while_nobody_ran_is_run_once(town):
+    await due(town, "daily-full-sync")
+    await town.operator.execute(
+        "UPDATE job_schedules SET next_at = now() - interval '9 days'"
+        " WHERE name = 'daily-full-sync'"
+    )
+    await Scheduler(town.operator, town.queue).tick()
+    await Scheduler(town.operator, town.queue).tick()
+    assert len(await town.queue.jobs(PLATFORM)) == 1
+
+
+async def test_check_expired_fans_out_to_every_tenant_once(town):
+    await town.stock.reserve(town.tenant, town.negotiation, [Item("A", 1)], expires_in_h=1)
+    await due(town, "check-expired-reservations")
+    scheduler = Scheduler(town.operator, town.queue)
+    await scheduler.tick()
+    (dispatch,) = await town.queue.jobs(PLATFORM)
+    for _ in range(2):
+        await scheduler.fan_out("check-expired-reservations", dispatch.payload["dueAt"])
+    async with town.working():
+        (job,) = await town.queue.jobs(town.tenant)
+        (job,) = await town.ended(job.id)
+    assert (job.name, job.state) == ("stock:reserve:check-expired", JobState.COMPLETED)
+    assert job.result == {"expired": 0}
+    assert (await town.queue.get(PLATFORM, dispatch.id)).result == {"added": 1}
+
+
+async def test_integrations_get_the_common_schedule_or_their_own(town, superuser):
+    schedules = {"SAGA": "*/15 * * * *", "OBLIO": None, "CUSTOM_API": "5 7 * * 1"}
+    for system, schedule in schedules.items():
+        await superuser.execute(
+            "INSERT INTO erp_integrations (tenant_id, erp_system, name, config_encrypted,"
+            " sync_schedule) VALUES ($1, $2, $2, '', $3)",
+            *(town.tenant, system, schedule),
+        )
+    scheduler = Scheduler(town.operator, town.queue)
+    await scheduler.tick()
+    now = datetime.now(UTC)
+    own = await superuser.fetchrow("SELECT * FROM job_schedules WHERE tenant_id = $1", town.tenant)
+    assert own["expression"] == "5 7 * * 1"
+    assert own["next_at"] == next_after("5 7 * * 1", LOCAL, now)
+
+    async def added(schedule: str) -> set[tuple[str, str, str]]:
+        before = {job.id for job in await town.queue.jobs(town.tenant)}
+        await scheduler.fan_out(schedule, now.isoformat())
+        return {
+            (job.name, job.payload["erpSystem"], job.payload["syncType"])
+            for job in await town.queue.jobs(town.tenant)
+            if job.id not in before
+        }
+
+    assert await added("scheduled-erp-sync") == {("stock:sync:erp", "SAGA", "INCREMENTAL")}
+    assert await added("scheduled-oblio-sync") == {("stock:sync:oblio", "OBLIO", "INCREMENTAL")}
+    assert await added(own["name"]) == {("stock:sync:erp", "CUSTOM_API", "INCREMENTAL")}
+    assert {system for _, system, kind in await added("daily-full-sync") if kind == "FULL"} == {
+        "SAGA",
+        "OBLIO",
+        "CUSTOM_API",
+    }
+    await superuser.execute("UPDATE erp_integrations SET sync_schedule = 'never at all'")
+    await scheduler.tick()
+    assert not await superuser.fetchval(
+        "SELECT count(*) FROM job_schedules WHERE tenant_id = $1 AND expression = 'never at all'",
+        town.tenant,
+    )
+
+
+def test_an_unknown_schedule_fans_out_to_nobody():
+    assert list(targets("own-sync/gone", [uuid4()], [])) == []

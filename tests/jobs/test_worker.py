@@ -1,0 +1,311 @@
+"""What becomes of jobs: results, attempts, timeouts, turns, limits, workers that die."""
+
+import asyncio
+import time
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from prometheus_client import generate_latest
+
+from cerniq_stock.domain.commands import Item
+from cerniq_stock.errors import UnavailableError
+from cerniq_stock.jobs import catalogue, pg_worker
+from cerniq_stock.jobs.attempt import Done
+from cerniq_stock.jobs.handlers import Running
+from cerniq_stock.jobs.metrics import Metrics
+from cerniq_stock.jobs.port import JobState, NewJob
+from cerniq_stock.jobs.upkeep import Upkeep
+
+
+@pytest.fixture
+def handle(monkeypatch):
+    """Put another handler, or other limits, in the place of a kind's."""
+
+    def put(name="stock:reserve:create", **changed):
+        kind = replace(catalogue.CATALOGUE[name], **changed)
+        for group in ("QUICK", "SLOW"):
+            kinds = [kind if x.name == name else x for x in getattr(pg_worker, group)]
+            monkeypatch.setattr(pg_worker, group, kinds)
+        monkeypatch.setitem(catalogue.CATALOGUE, name, kind)
+
+    return put
+
+
+async def test_the_seven_jobs_of_the_specification(town):
+    order = uuid4()
+    stock, tenant = town.stock, town.tenant
+    await stock.create_order(tenant, order, _items("A=5", "B=2"))
+    async with town.working():
+        (id_,) = await town.add(town.reserve(quantity=2))
+        (held,) = await town.ended(id_)
+        assert held.result["status"] == "ACTIVE"
+        assert held.result["items"][0]["reservedQuantity"] == 2
+        reservation = held.result["reservationId"]
+        release = town.job("stock:reserve:release", reservationId=reservation, reason="CANCELLED")
+        (id_,) = await town.add(release)
+        (freed,) = await town.ended(id_)
+        assert (freed.result["newStatus"], freed.result["totalReleased"]) == ("RELEASED", 2)
+
+        async def of_order(name, **payload):
+            (id_,) = await town.add(town.job(name, orderId=str(order), **payload))
+            (job,) = await town.ended(id_)
+            return job.result
+
+        assert (await of_order("stock:reserve:order"))["reserved"] is True
+        part = {"items": [{"sku": "A", "quantity": 3}], "deliveryId": "d1"}
+        for _ in range(2):
+            told = await of_order("stock:deduct:delivered", **part)
+            assert (told["status"], told["quantity"]) == ("PARTLY_DELIVERED", 3)
+        told = await of_order("stock:release:order")
+        assert (told["status"], told["quantity"]) == ("DELIVERED", 4)
+        again = await of_order("stock:release:order")
+        assert again["warnings"]
+        short = uuid4()
+        await stock.create_order(tenant, short, _items("A=99", "B=99"))
+        (id_,) = await town.add(town.job("stock:reserve:order", orderId=str(short)))
+        (job,) = await town.ended(id_)
+        assert job.state == JobState.COMPLETED
+        assert job.result["reserved"] is False
+        assert [error["sku"] for error in job.result["errors"]] == ["A", "B"]
+        for name in ("stock:sync:erp", "stock:sync:oblio"):
+            (id_,) = await town.add(town.job(name))
+            (job,) = await town.ended(id_)
+            assert job.error.startswith("NOT_CONFIGURED")
+    assert (await stock.verify()).ok
+
+
+def _items(*lines):
+    return [Item(sku, int(n)) for sku, _, n in (line.partition("=") for line in lines)]
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ({}, "negotiationId: Field required"),
+        ({"negotiationId": "x", "items": []}, "negotiationId: Input should be a valid UUID"),
+        ({"negotiationId": str(uuid4()), "items": []}, "items: Tuple should have at least 1"),
+        (
+            {"negotiationId": str(uuid4()), "items": [{"sku": "A", "quantity": "many"}]},
+            "items.0.quantity: Input should be a valid decimal",
+        ),
+        (
+            {
+                "negotiationId": str(uuid4()),
+                "items": [{"sku": "A", "quantity": 1}],
+                "tenantId": str(uuid4()),
+            },
+            "tenantId is not the job's",
+        ),
+    ],
+)
+async def test_a_bad_payload_fails_at_once_and_says_why(town, payload, reason):
+    job = NewJob(name="stock:reserve:create", payload={"tenantId": str(town.tenant), **payload})
+    async with town.working():
+        (id_,) = await town.add(job)
+        (job,) = await town.ended(id_)
+    assert (job.state, job.attempts) == ("FAILED", 1)
+    assert job.error.startswith("INVALID_PAYLOAD: ")
+    assert reason in job.error
+
+
+async def test_what_the_engine_refuses_to_read_fails_at_once(town):
+    async with town.working():
+        (id_,) = await town.add(town.reserve(quantity=1.0005))
+        (job,) = await town.ended(id_)
+    assert (job.state, job.attempts) == ("FAILED", 1)
+    assert "more than three decimal places" in job.error
+
+
+async def test_trouble_is_tried_again_later_and_later(town, handle):
+    at = []
+
+    async def fails_twice(running: Running, _):
+        at.append(time.monotonic())
+        if len(at) < 3:
+            raise UnavailableError("not now")
+        return {"tried": len(at)}
+
+    handle(handler=fails_twice, backoff_s=0.2)
+    async with town.working():
+        (id_,) = await town.add(town.reserve())
+        (job,) = await town.ended(id_)
+    assert (job.state, job.attempts, job.result) == ("COMPLETED", 3, {"tried": 3})
+    first, second = at[1] - at[0], at[2] - at[1]
+    assert first >= 0.2
+    assert second >= 0.4
+
+
+async def test_what_fails_to_the_end_keeps_its_error_and_traceback(town, handle):
+    async def fails(running: Running, _):
+        raise RuntimeError("broken beyond repair")
+
+    handle(handler=fails, backoff_s=0.01)
+    async with town.working():
+        (id_,) = await town.add(town.reserve())
+        (job,) = await town.ended(id_)
+    assert (job.state, job.attempts) == ("FAILED", 3)
+    assert job.error == "RuntimeError: broken beyond repair"
+    assert "in fails" in job.traceback
+
+
+async def test_a_handler_that_hangs_is_stopped(town, handle):
+    async def hangs(running: Running, _):
+        await asyncio.Event().wait()
+
+    handle(handler=hangs, timeout_s=0.05, attempts=2, backoff_s=0.01)
+    async with town.working():
+        (id_,) = await town.add(town.reserve())
+        (job,) = await town.ended(id_)
+    assert (job.state, job.attempts) == ("FAILED", 2)
+    assert job.error == "TIMEOUT: took longer than 0.05 s"
+
+
+async def test_progress_is_shown_while_it_runs(town, handle):
+    go = asyncio.Event()
+
+    async def works(running: Running, _):
+        await running.progress({"done": 1, "of": 2})
+        await go.wait()
+        return {}
+
+    handle(handler=works)
+    async with town.working():
+        (id_,) = await town.add(town.reserve())
+
+        async def reported():
+            job = await town.look(id_)
+            return job.progress == {"done": 1, "of": 2} and job.state == JobState.ACTIVE
+
+        await town.until(reported)
+        assert not await town.queue.cancel(town.tenant, id_)
+        go.set()
+        await town.ended(id_)
+
+
+async def test_smaller_priorities_first_and_floods_wait_behind_others(town, handle):
+    served = []
+
+    async def notes(running: Running, _):
+        served.append(running.job_id)
+        return {}
+
+    handle(handler=notes, concurrency=1)
+    flood = [town.reserve(id=f"flood{n:03}") for n in range(300)]
+    await town.add(*flood)
+    await town.add(town.reserve(id="later", priority=5), town.reserve(id="sooner", priority=1))
+    other = uuid4()
+    payload = town.reserve().payload | {"tenantId": str(other)}
+    theirs = [NewJob(name="stock:reserve:create", payload=payload, id=f"o{n}") for n in range(3)]
+    await town.queue.add(other, theirs)
+    async with town.working():
+        await town.ended("flood299", "later", "sooner")
+    assert served.index("sooner") < served.index("later")
+    assert served.index("flood299") < served.index("sooner")
+    assert max(served.index(job.id) for job in theirs) < 10
+    assert [x for x in served if x.startswith("flood")] == [job.id for job in flood]
+
+
+@pytest.mark.parametrize("limit", ["rates", "tenant_rates"])
+async def test_a_rate_limit_spreads_jobs_out(town, handle, limit):
+    at = []
+
+    async def notes(running: Running, _):
+        at.append(time.monotonic())
+        return {}
+
+    handle(handler=notes)
+    getattr(town, limit)["stock:reserve:create"] = 20.0
+    async with town.working():
+        ids = await town.add(*[town.reserve() for _ in range(40)])
+        jobs = await town.ended(*ids)
+    assert all((job.state, job.attempts) == ("COMPLETED", 1) for job in jobs)
+    at.sort()
+    # a second's worth at once, the other twenty at twenty a second
+    assert at[-1] - at[0] >= 0.9
+
+
+async def test_two_workers_share_and_each_effect_is_once(town):
+    async with town.working(), town.working():
+        ids = await town.add(*[town.reserve() for _ in range(40)])
+        await town.ended(*ids)
+    assert await town.available("A") == 10
+
+
+async def test_a_job_that_lost_its_ticket_gets_another(town):
+    ids = await town.add(town.reserve(), town.reserve())
+    await town.operator.execute("DELETE FROM cerniq_queue.pgqueuer")
+    assert await Upkeep(town.operator, town.stock, town.metrics).replace_lost() == 2
+    assert await Upkeep(town.operator, town.stock, town.metrics).replace_lost() == 0
+    async with town.working():
+        await town.ended(*ids)
+
+
+async def test_finished_jobs_are_forgotten_by_count_and_by_age(town, superuser, monkeypatch):
+    kept = catalogue.Retention(completed_count=3)
+    kind = replace(catalogue.CATALOGUE["stock:reserve:create"], retention=kept)
+    monkeypatch.setitem(catalogue.CATALOGUE, kind.name, kind)
+    async with town.working():
+        ids = await town.add(*[town.reserve() for _ in range(5)], town.job("stock:sync:erp"))
+        await town.ended(*ids)
+    upkeep = Upkeep(town.operator, town.stock, town.metrics)
+    await upkeep.prune()
+    states = [job.state for job in await town.queue.jobs(town.tenant)]
+    assert sorted(states) == ["COMPLETED"] * 3 + ["FAILED"]
+    await superuser.execute("UPDATE jobs SET finished_at = finished_at - interval '25 hours'")
+    await upkeep.prune()
+    assert [job.state for job in await town.queue.jobs(town.tenant)] == ["FAILED"]
+    await superuser.execute("UPDATE jobs SET finished_at = finished_at - interval '7 days'")
+    await upkeep.prune()
+    assert await town.queue.jobs(town.tenant) == ()
+
+
+async def test_the_database_goes_away_and_comes_back(town, superuser):
+    async with town.working():
+        ids = await town.add(*[town.reserve() for _ in range(10)])
+        await superuser.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
+        # a producer is told, and repeats with the same ids
+        more = [town.reserve(id=f"more{n}") for n in range(10)]
+        while True:
+            try:
+                ids += await town.add(*more)
+                jobs = await town.ended(*ids)
+                break
+            except UnavailableError:
+                continue
+    assert {job.state for job in jobs} == {"COMPLETED"}
+    assert await town.available("A") == 30
+    assert (await town.stock.verify()).ok
+
+
+async def test_metrics_have_the_specifications_names(town):
+    async with town.working():
+        ids = await town.add(town.reserve(), town.reserve(quantity="x"), town.job("stock:sync:erp"))
+        await town.ended(*ids)
+        await town.add(town.reserve(delay_s=60))
+        await Upkeep(town.operator, town.stock, town.metrics).look()
+    found = {
+        sample.name: sample.value
+        for metric in town.metrics.registry.collect()
+        for sample in metric.samples
+        if sample.labels in ({}, {"status": "ACTIVE", "type": "SOFT"})
+        or sample.labels == {"job": "stock:reserve:create", "state": "DELAYED"}
+    }
+    assert found["stock_reservations_created_total"] == 1
+    assert found["stock_reservations_failed_total"] == 1
+    assert found["stock_reservation_duration_seconds_count"] == 2
+    assert found["stock_sync_failed_total"] == 1
+    assert found["stock_queue_depth"] == 1
+    assert found["stock_expiry_lag_seconds"] == 0
+
+
+def test_a_series_of_each_tenant_by_setting_only():
+    tenant = uuid4()
+    for label in (False, True):
+        metrics = Metrics(tenant_label=label)
+        metrics.attempted(tenant, "stock:reserve:create", Done({"status": "ACTIVE"}), 0.1, {})
+        text = generate_latest(metrics.registry).decode()
+        assert (f'tenant="{tenant}"' in text) is label
