@@ -2,18 +2,27 @@
 
 import logging
 import sys
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import structlog
 
 Format = Literal["text", "json"]
 
+CONTEXT: ContextVar[dict[str, str] | None] = ContextVar("log_context", default=None)
+"""What every line of the current task carries; one variable, as structlog's own cost a tenth of a
+small job."""
+
+
+def _add_context(_: Any, __: str, event: Any) -> Any:
+    return {**(CONTEXT.get() or {}), **event}
+
 
 def configure(format_: Format | None = None, level: str = "INFO") -> None:
     """Send structlog's events and those of the standard library to stderr, alike."""
     chosen = format_ or ("text" if sys.stderr.isatty() else "json")
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+        _add_context,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -25,7 +34,12 @@ def configure(format_: Format | None = None, level: str = "INFO") -> None:
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        # first of all: what nobody wants to hear is not worth a timestamp
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

@@ -1,6 +1,7 @@
 """Runs jobs, schedules and metrics in one process, until it is told to stop."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -81,6 +82,9 @@ async def run_workers(
             parts.append(scheduler)
         tasks = [asyncio.create_task(part.run()) for part in parts]
         stopped = asyncio.create_task(stop.wait())
+        # what is loaded by now stays: the collector need not walk it again and again
+        gc.collect()
+        gc.freeze()
         log.info("worker started", schedules=schedules)
         ready()
         await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)

@@ -14,6 +14,7 @@ from cerniq_stock.jobs.catalogue import Kind
 from cerniq_stock.jobs.handlers import NotConfiguredError, Running
 from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.payloads import problem
+from cerniq_stock.logs import CONTEXT
 
 log = structlog.get_logger("cerniq_stock.jobs")
 
@@ -43,18 +44,20 @@ Outcome = Done | Failed
 async def attempt(
     kind: Kind, running: Running, payload: Any, *, trace_id: str | None, metrics: Metrics
 ) -> Outcome:
-    """Run a job once, within its time. Never raises, but for cancellation."""
+    """Run a job once, within its time, in a task of its own. Raises nothing but cancellation."""
     started = time.perf_counter()
-    with structlog.contextvars.bound_contextvars(
-        job=kind.name,
-        job_id=running.job_id,
-        tenant_id=str(running.tenant_id),
-        trace_id=trace_id or running.job_id,
-    ):
-        outcome = await _outcome(kind, running, payload)
-        took_s = time.perf_counter() - started
-        metrics.attempted(running.tenant_id, kind.name, outcome, took_s, payload)
-        _tell(outcome, took_s)
+    CONTEXT.set(
+        {
+            "job": kind.name,
+            "job_id": running.job_id,
+            "tenant_id": str(running.tenant_id),
+            "trace_id": trace_id or running.job_id,
+        }
+    )
+    outcome = await _outcome(kind, running, payload)
+    took_s = time.perf_counter() - started
+    metrics.attempted(running.tenant_id, kind.name, outcome, took_s, payload)
+    _tell(outcome, took_s)
     return outcome
 
 

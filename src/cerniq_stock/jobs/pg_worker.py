@@ -100,7 +100,8 @@ class Worker:
         try:
             await manager.run(
                 batch_size=BATCH,
-                max_concurrent_tasks=most,
+                # PgQueuer takes the tickets of finished jobs away a little later, many at a time
+                max_concurrent_tasks=most and 2 * most,
                 dequeue_timeout=timedelta(seconds=POLL_S),
                 heartbeat_timeout=timedelta(seconds=HEARTBEAT_TIMEOUT_S),
                 shutdown_on_listener_failure=True,
@@ -118,7 +119,6 @@ class Worker:
             claims.begun()
             try:
                 await self._handle(kind, job, tickets.unpack(job.payload))
-                claims.stored(job.id)
             finally:
                 claims.ended()
                 self._tasks.discard(task)
@@ -142,7 +142,7 @@ class Worker:
             delay_s = await self._retry_delay_s(kind, ticket, outcome)
             if delay_s is not None:
                 raise RetryRequested(timedelta(seconds=delay_s), outcome.error)
-        await self._finisher.finish(job, ticket, outcome)
+        await self._finisher.finish(ticket, outcome)
 
     def _running(self, ticket: Ticket) -> Running:
         async def progress(value: Any) -> None:

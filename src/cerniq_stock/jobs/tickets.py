@@ -74,15 +74,10 @@ class Claims:
         self._claimed_at = 0.0
         self._open = 0
         self._changed = asyncio.Event()
-        self._stored: set[int] = set()
 
     def begun(self) -> None:
         """Note that a job has come."""
         self._open += 1
-
-    def stored(self, ticket_id: int) -> None:
-        """Note that a job's end stands in the database, and its ticket is gone."""
-        self._stored.add(ticket_id)
 
     def ended(self) -> None:
         """Note that a job is done with."""
@@ -98,13 +93,6 @@ class Claims:
             self._changed.clear()
             await self._changed.wait()
 
-    def forget(self, ticket_id: int) -> bool:
-        """Whether the job's end was stored; asked once."""
-        if ticket_id not in self._stored:
-            return False
-        self._stored.remove(ticket_id)
-        return True
-
 
 @dataclass
 class _Paced(Queries):
@@ -113,8 +101,3 @@ class _Paced(Queries):
     async def dequeue(self, batch_size: int, *args: Any, **rest: Any) -> list[Job]:
         await self.claims.room(batch_size)
         return await super().dequeue(batch_size, *args, **rest)
-
-    async def log_jobs(self, job_status: list[Any]) -> None:
-        left = [entry for entry in job_status if not self.claims.forget(entry[0].id)]
-        if left:
-            await super().log_jobs(left)
