@@ -3,8 +3,8 @@
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Protocol
 
 import structlog
@@ -14,9 +14,11 @@ from cerniq_stock.errors import UnavailableError
 from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.pg_queue import PostgresQueue
 from cerniq_stock.jobs.pg_worker import Worker
+from cerniq_stock.jobs.port import JobQueue
 from cerniq_stock.jobs.rates import Rates
 from cerniq_stock.jobs.schedule import Scheduler
 from cerniq_stock.jobs.upkeep import Upkeep
+from cerniq_stock.service import Stock
 from cerniq_stock.settings import Settings
 from cerniq_stock.store.database import create_pool
 from cerniq_stock.store.writer import Limits
@@ -41,18 +43,59 @@ class Part(Protocol):
         ...
 
 
+class Working(Part, Protocol):
+    """A transport's worker."""
+
+    def abandon(self) -> None:
+        """Let go of what runs; other workers take it over."""
+        ...
+
+
+def _bull_worker(url: str, stock: Stock, scheduler: Scheduler, metrics: Metrics) -> Working:
+    with _extra():
+        from cerniq_stock.jobs.bull_worker import BullWorker  # noqa: PLC0415 - an optional extra
+    return BullWorker(url, stock, scheduler.fan_out, metrics)
+
+
 @asynccontextmanager
 async def open_queue(settings: Settings) -> AsyncIterator[PostgresQueue]:
-    """Open the queue of jobs for a producer."""
+    """Open the queue of jobs on PostgreSQL for a producer."""
     dsn = await prepare_database(settings)
     async with create_pool(dsn, "cerniq_app", max_size=4) as pool:
         yield PostgresQueue(pool)
 
 
+@asynccontextmanager
+async def open_transport(settings: Settings, redis_url: str | None) -> AsyncIterator[JobQueue]:
+    """Open the queue of jobs on BullMQ where a Redis is named, else on PostgreSQL."""
+    if redis_url is None:
+        async with open_queue(settings) as queue:
+            yield queue
+        return
+    with _extra():
+        from cerniq_stock.jobs.bull_queue import BullQueue  # noqa: PLC0415 - an optional extra
+    async with BullQueue(redis_url) as queue:
+        yield queue
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise UnavailableError("The BullMQ transport is not installed; see docs/jobs.md") from error
+
+
 async def run_workers(
-    settings: Settings, *, schedules: bool = True, ready: Callable[[], None] = lambda: None
+    settings: Settings,
+    *,
+    schedules: bool = True,
+    redis_url: str | None = None,
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Work until SIGTERM or SIGINT: then take no more jobs and let those that run end.
+
+    With `redis_url` jobs come from BullMQ there instead of PostgreSQL.
 
     What has not ended after `settings.stop_grace_s` is left to other workers, which take it over
     within seconds; it has its effect once all the same.
@@ -74,7 +117,11 @@ async def run_workers(
         )
         scheduler = Scheduler(operator, PostgresQueue(app))
         rates = Rates(operator, settings.job_rates, settings.job_tenant_rates)
-        worker = Worker(operator, stock, scheduler.fan_out, rates, metrics)
+        worker: Working = (
+            Worker(operator, stock, scheduler.fan_out, rates, metrics)
+            if redis_url is None
+            else _bull_worker(redis_url, stock, scheduler, metrics)
+        )
         if settings.metrics_port:
             _serve_metrics(stack, metrics, settings.metrics_host, settings.metrics_port)
         parts: list[Part] = [worker, Upkeep(operator, stock, metrics)]
@@ -108,6 +155,8 @@ def _serve_metrics(stack: AsyncExitStack, metrics: Metrics, host: str, port: int
     try:
         server, _ = start_http_server(port, host, registry=metrics.registry)
     except OSError as error:
-        raise UnavailableError(f"Metrics cannot be served on {host}:{port}: {error}") from error
+        # another worker of this machine has the port; that is no reason not to work
+        log.warning("metrics are not served", address=f"{host}:{port}", error=str(error))
+        return
     stack.callback(server.shutdown)
     log.info("metrics served", address=f"http://{host}:{port}/metrics")

@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     writer_connections: int = Field(
         default=4, ge=1, le=64, description="connections that write batches, per process"
     )
+    redis_url: str | None = Field(
+        default=None, description="Redis of the BullMQ transport, as redis://host:6379/0"
+    )
     stop_grace_s: float = Field(
         default=20.0, ge=0, le=600, description="seconds that jobs may take to end at a stop"
     )

@@ -320,7 +320,8 @@ def test_the_exit_code_tells(monkeypatch, capsys, findings, code):
     monkeypatch.setattr(__main__, "kill_clients", lambda *_: outcome)
     monkeypatch.setattr(__main__, "server_folder", lambda **_: nullcontext())
     for format_ in ([], ["--json"]):
-        monkeypatch.setattr("sys.argv", ["faults", "--server-kills", "0", *format_])
+        arguments = ["--server-kills", "0", "--worker-kills", "0"]
+        monkeypatch.setattr("sys.argv", ["faults", *arguments, *format_])
         assert __main__.main() == code
     text, _, data = capsys.readouterr().out.partition("[\n")
     assert "2, of these 1 had been committed" in text

@@ -1,15 +1,18 @@
 """A shop with a queue, and workers that run in this process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+import redis as redis_client
 
+from cerniq_stock.jobs.bull_queue import BullQueue
+from cerniq_stock.jobs.bull_worker import BullWorker
 from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.pg_queue import PostgresQueue
 from cerniq_stock.jobs.pg_worker import Worker
@@ -21,6 +24,7 @@ from cerniq_stock.settings import Settings
 from cerniq_stock.store.catalog import NewProduct, NewTenant
 from cerniq_stock.store.database import create_pool
 from cerniq_stock.wiring import open_stock
+from tests.jobs.redis_server import RedisServer, redis_server
 
 ENDED = {JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED}
 
@@ -30,13 +34,14 @@ class Town:
     """A tenant with fifty each of A and B, a negotiation, a queue."""
 
     stock: Stock
-    queue: PostgresQueue
+    queue: Any
     operator: asyncpg.Pool
     tenant: UUID
     negotiation: UUID
     rates: dict[str, float] = field(default_factory=dict)
     tenant_rates: dict[str, float] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
+    make_worker: Callable[[], Any] | None = None
 
     def reserve(self, line: str = "A", quantity: Any = 1, **options: Any) -> NewJob:
         asked = {
@@ -70,15 +75,18 @@ class Town:
             while not await true():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
+    def _postgres_worker(self) -> Worker:
+        scheduler = Scheduler(self.operator, self.queue)
+        rates = Rates(self.operator, self.rates, self.tenant_rates)
+        return Worker(self.operator, self.stock, scheduler.fan_out, rates, self.metrics)
+
     async def available(self, sku: str) -> int:
         return int((await self.stock.availability(self.tenant, [sku]))[sku].available)
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[Worker]:
+    async def working(self) -> AsyncIterator[Any]:
         """Run a worker for the length of the block."""
-        scheduler = Scheduler(self.operator, self.queue)
-        rates = Rates(self.operator, self.rates, self.tenant_rates)
-        worker = Worker(self.operator, self.stock, scheduler.fan_out, rates, self.metrics)
+        worker = self.make_worker() if self.make_worker else self._postgres_worker()
         task = asyncio.create_task(worker.run())
         try:
             yield worker
@@ -86,6 +94,30 @@ class Town:
             worker.stop()
             async with asyncio.timeout(30):
                 await task
+
+
+@asynccontextmanager
+async def on_bullmq(town: Town, url: str) -> AsyncIterator[Town]:
+    """The same shop with jobs that travel by BullMQ, in an empty Redis."""
+    client = redis_client.Redis.from_url(url)
+    client.flushall()
+    client.close()
+    async with BullQueue(url) as queue:
+        moved = replace(town, queue=queue)
+
+        def worker() -> BullWorker:
+            scheduler = Scheduler(town.operator, town.queue)
+            return BullWorker(url, town.stock, scheduler.fan_out, town.metrics)
+
+        moved.make_worker = worker
+        yield moved
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    """One Redis for all that need one."""
+    with redis_server() as server:
+        yield server
 
 
 @pytest.fixture

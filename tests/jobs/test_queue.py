@@ -121,3 +121,29 @@ async def test_the_queues_table_shows_a_tenant_its_own_tickets_only(town, databa
             )
     finally:
         await connection.close()
+
+
+async def test_adding_leaves_the_callers_connection_as_it_was(town, database):
+    connection = await asyncpg.connect(database, server_settings={"role": "cerniq_app"})
+    theirs = str(uuid4())
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL app.tenant = '{theirs}'")
+            await town.queue.add(town.tenant, [town.reserve()], connection=connection)
+            assert await connection.fetchval("SHOW app.tenant") == theirs
+        # without a transaction of the caller's it is one of its own: all or nothing
+        with pytest.raises(InvalidInputError):
+            await town.queue.add(
+                town.tenant,
+                [town.reserve(id="a"), NewJob(name="stock:sync:erp", payload={"x": float("nan")})],
+                connection=connection,
+            )
+    finally:
+        await connection.close()
+    assert await town.queue.get(town.tenant, "a") is None
+    assert await town.operator.fetchval("SELECT count(*) FROM cerniq_queue.pgqueuer") == 1
+
+
+async def test_of_two_jobs_with_one_id_the_first_stands(town):
+    await town.add(town.reserve(id="one", quantity=1), town.reserve(id="one", quantity=2))
+    assert (await town.look("one")).payload["items"][0]["quantity"] == 1

@@ -6,6 +6,7 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
+from cronsim import CronSimError
 
 from cerniq_stock.domain.commands import Item
 from cerniq_stock.jobs.port import PLATFORM, JobState
@@ -85,7 +86,9 @@ async def test_check_expired_fans_out_to_every_tenant_once(town):
     await scheduler.tick()
     (dispatch,) = await town.queue.jobs(PLATFORM)
     for _ in range(2):
-        await scheduler.fan_out("check-expired-reservations", dispatch.payload["dueAt"])
+        await scheduler.fan_out(
+            "check-expired-reservations", datetime.fromisoformat(dispatch.payload["dueAt"])
+        )
     async with town.working():
         (job,) = await town.queue.jobs(town.tenant)
         (job,) = await town.ended(job.id)
@@ -111,7 +114,7 @@ async def test_integrations_get_the_common_schedule_or_their_own(town, superuser
 
     async def added(schedule: str) -> set[tuple[str, str, str]]:
         before = {job.id for job in await town.queue.jobs(town.tenant)}
-        await scheduler.fan_out(schedule, now.isoformat())
+        await scheduler.fan_out(schedule, now)
         return {
             (job.name, job.payload["erpSystem"], job.payload["syncType"])
             for job in await town.queue.jobs(town.tenant)
@@ -136,3 +139,9 @@ async def test_integrations_get_the_common_schedule_or_their_own(town, superuser
 
 def test_an_unknown_schedule_fans_out_to_nobody():
     assert list(targets("own-sync/gone", [uuid4()], [])) == []
+
+
+@pytest.mark.parametrize("expression", ["* * * * * *", "0 2 * *", "never at all"])
+def test_an_expression_has_five_fields(expression):
+    with pytest.raises(CronSimError):
+        next_after(expression, LOCAL, SPRING)

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from cerniq_stock.domain.commands import Item
-from cerniq_stock.errors import UnavailableError
+from cerniq_stock.errors import InvalidInputError, UnavailableError
 from cerniq_stock.jobs import catalogue, pg_worker
 from cerniq_stock.jobs.attempt import Done
 from cerniq_stock.jobs.handlers import Running
@@ -309,3 +309,137 @@ def test_a_series_of_each_tenant_by_setting_only():
         metrics.attempted(tenant, "stock:reserve:create", Done({"status": "ACTIVE"}), 0.1, {})
         text = generate_latest(metrics.registry).decode()
         assert (f'tenant="{tenant}"' in text) is label
+
+
+@pytest.mark.parametrize("result", [{"x": float("nan")}, {"x": object()}, {"x": "a\0b"}])
+async def test_a_result_that_cannot_be_stored_fails_its_job_alone(town, handle, result):
+    async def odd(running: Running, asked):
+        return result if asked.metadata.notes == "odd" else {}
+
+    handle(handler=odd)
+    bad = town.reserve()
+    bad.payload["metadata"] = {"notes": "odd"}
+    async with town.working():
+        ids = await town.add(bad, *[town.reserve() for _ in range(5)])
+        first, *others = await town.ended(*ids)
+    assert first.state == JobState.FAILED
+    assert first.error.startswith("RESULT_NOT_STORED: ")
+    assert {job.state for job in others} == {"COMPLETED"}
+
+
+async def test_ends_are_stored_when_the_table_is_free_again(town, superuser, monkeypatch):
+    async with town.working():
+        ids = await town.add(town.reserve())
+        async with superuser.transaction():
+            await superuser.execute("LOCK TABLE jobs IN SHARE MODE")
+            # longer than the worker waits for a lock
+            await superuser.execute("SELECT pg_sleep(3.5)")
+        ids += await town.add(town.reserve())
+        jobs = await town.ended(*ids)
+    assert {job.state for job in jobs} == {"COMPLETED"}
+
+
+async def test_what_an_error_says_is_stored_as_far_as_it_can_be(town, handle):
+    async def fails(running: Running, _):
+        raise RuntimeError("a\0b \ud800" + "x" * 50_000)
+
+    handle(handler=fails, attempts=1)
+    async with town.working():
+        (id_,) = await town.add(town.reserve())
+        (job,) = await town.ended(id_)
+    assert (job.state, job.attempts) == ("FAILED", 1)
+    assert job.error.startswith("RuntimeError: a\N{REPLACEMENT CHARACTER}b ?xxx")
+
+
+async def test_a_tenant_cannot_fan_out(town):
+    job = NewJob(
+        name="stock:schedule:dispatch",
+        payload={"schedule": "daily-full-sync", "dueAt": "2026-01-01T00:00:00+00:00"},
+    )
+    with pytest.raises(InvalidInputError) as caught:
+        await town.add(job)
+    assert caught.value.field == "name"
+
+
+async def test_two_orders_may_number_their_deliveries_alike(town):
+    orders = [uuid4(), uuid4()]
+    for order in orders:
+        await town.stock.create_order(town.tenant, order, _items("A=2"))
+    part = {"items": [{"sku": "A", "quantity": 1}], "deliveryId": "1"}
+    async with town.working():
+        ids = await town.add(
+            *[town.job("stock:deduct:delivered", orderId=str(x), **part) for x in orders]
+        )
+        jobs = await town.ended(*ids)
+    assert [job.result["quantity"] for job in jobs] == [1, 1]
+
+
+async def test_one_id_is_of_one_kind(town):
+    await town.add(town.reserve(id="one"))
+    other = replace(town.job("stock:sync:erp"), id="one")
+    with pytest.raises(InvalidInputError) as caught:
+        await town.add(other)
+    assert caught.value.field == "jobId"
+
+
+async def test_an_id_is_free_again_once_its_job_was_cancelled(town):
+    await town.add(town.reserve(id="one", delay_s=60))
+    assert await town.queue.cancel(town.tenant, "one")
+    await town.add(town.reserve(id="one", quantity=3))
+    async with town.working():
+        await town.ended("one")
+    assert await town.available("A") == 47
+
+
+async def test_fields_that_say_nothing_are_as_good_as_left_out(town):
+    job = town.reserve()
+    empty = dict.fromkeys(("reservationKey", "priority", "reservationType", "expiresInHours"))
+    job.payload.update(empty, metadata={"notes": "", "requestedBy": "", "channel": None})
+    job.payload["items"][0]["unitOfMeasure"] = "BUC"
+    async with town.working():
+        (id_,) = await town.add(job)
+        (job,) = await town.ended(id_)
+    assert job.result["status"] == "ACTIVE"
+
+
+async def test_a_lost_ticket_keeps_its_time(town):
+    await town.add(town.reserve(id="late", delay_s=3600))
+    await town.operator.execute("DELETE FROM cerniq_queue.pgqueuer")
+    assert await Upkeep(town.operator, town.stock, town.metrics).replace_lost() == 1
+    assert (await town.look("late")).state == JobState.DELAYED
+
+
+async def test_a_job_that_kills_its_workers_is_ended(town):
+    (id_,) = await town.add(town.reserve())
+    ticket = await town.operator.fetchval("SELECT id FROM cerniq_queue.pgqueuer")
+    upkeep = Upkeep(town.operator, town.stock, town.metrics)
+    sql = (
+        "INSERT INTO cerniq_queue.pgqueuer_log (job_id, status, entrypoint, priority)"
+        " SELECT $1, 'picked', 'stock:reserve:create', 0 FROM generate_series(1, $2::int)"
+    )
+    await town.operator.execute(sql, ticket, 10)
+    assert await upkeep.fail_poison() == 0
+    await town.operator.execute(sql, ticket, 1)
+    assert await upkeep.fail_poison() == 1
+    job = await town.look(id_)
+    assert (job.state, job.error[:7]) == ("FAILED", "STALLED")
+    assert not await town.operator.fetchval("SELECT count(*) FROM cerniq_queue.pgqueuer")
+
+
+async def test_delayed_jobs_do_not_put_their_tenant_last(town, handle):
+    served = []
+
+    async def notes(running: Running, _):
+        served.append(running.job_id)
+        return {}
+
+    handle(handler=notes, concurrency=1)
+    await town.add(*[town.reserve(delay_s=3600) for _ in range(50)])
+    other = uuid4()
+    payload = town.reserve().payload | {"tenantId": str(other)}
+    flood = [NewJob(name="stock:reserve:create", payload=payload) for _ in range(40)]
+    await town.queue.add(other, flood)
+    await town.add(town.reserve(id="now"))
+    async with town.working():
+        await town.ended("now")
+    assert served.index("now") < 5

@@ -41,8 +41,8 @@ VALUES ('{tenant}', '{order}', 'PARTLY_DELIVERED', now(), now());
 INSERT INTO stock_order_lines
     (tenant_id, order_id, line_no, product_id, quantity, reserved, deducted, released, returned)
 VALUES ('{tenant}', '{order}', 1, '{product}', 9, 2, 3, 1, 1);
-INSERT INTO jobs (tenant_id, id, name, payload, turn, ticket, run_at)
-VALUES ('{tenant}', 'j1', 'job', '{{}}', 0, 1, now());
+INSERT INTO jobs (tenant_id, id, name, payload, turn, ticket, effect_key, run_at)
+VALUES ('{tenant}', 'j1', 'job', '{{}}', 0, 1, 'job_1', now());
 INSERT INTO job_schedules (tenant_id, name, expression, timezone, next_at)
 VALUES ('{tenant}', 'job', '* * * * *', 'UTC', now());
 """

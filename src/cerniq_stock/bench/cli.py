@@ -125,15 +125,18 @@ def expire(
     _present("expire", partial(bench_expire, plan, reservations=reservations), as_json)
 
 
-@command("jobs --jobs 10000")
+@command("jobs --jobs 10000", "jobs --redis-url redis://localhost:6379/0")
 def jobs(
     number: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="So many.")] = 10_000,
     products: Products = 10_000,
+    redis_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="By BullMQ on this Redis, to be empty.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Let a worker get through a queue of reservations; then jobs one by one."""
     plan = Plan(Load.SPREAD, 200, 1, 1, products)
-    _present("jobs", partial(bench_jobs, plan, jobs=number), as_json)
+    _present("jobs", partial(bench_jobs, plan, jobs=number, redis_url=redis_url), as_json)
 
 
 @command("verify --movements 1000000 --json")

@@ -24,7 +24,7 @@ from cerniq_stock.domain.outcomes import Refusal, Refused
 from cerniq_stock.errors import NotFoundError, UnavailableError
 
 if TYPE_CHECKING:
-    from cerniq_stock.jobs.pg_queue import PostgresQueue
+    from cerniq_stock.jobs.port import JobQueue
     from cerniq_stock.service import Stock
     from cerniq_stock.settings import Settings
     from cerniq_stock.views import TenantView
@@ -98,16 +98,18 @@ class Call:
             yield stock, await _tenant(stock, id_)
 
     @asynccontextmanager
-    async def queue(self, *, platform: bool = False) -> "AsyncIterator[tuple[PostgresQueue, UUID]]":
+    async def queue(
+        self, *, platform: bool = False, redis_url: str | None = None
+    ) -> "AsyncIterator[tuple[JobQueue, UUID]]":
         """Open the queue of jobs and find whose jobs are meant."""
         from cerniq_stock.jobs.port import PLATFORM  # noqa: PLC0415 - with its user below
-        from cerniq_stock.running import open_queue  # noqa: PLC0415 - it brings everything
+        from cerniq_stock.running import open_transport  # noqa: PLC0415 - it brings everything
 
         if platform:
-            async with open_queue(self.settings) as queue:
+            async with open_transport(self.settings, redis_url) as queue:
                 yield queue, PLATFORM
             return
-        async with self.tenant() as (_, tenant), open_queue(self.settings) as queue:
+        async with self.tenant() as (_, tenant), open_transport(self.settings, redis_url) as queue:
             yield queue, tenant.id
 
     def console(self) -> Any:

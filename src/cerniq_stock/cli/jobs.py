@@ -22,6 +22,10 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="Job's id.")]
 Platform = Annotated[
     bool, typer.Option("--platform", help="Jobs of the platform itself: those of its schedules.")
 ]
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Jobs of BullMQ on this Redis, not of PostgreSQL."),
+]
 REFRESH_S = 1.0
 
 
@@ -47,10 +51,11 @@ async def add(
     trace: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Appears in every log line of the job.")
     ] = None,
+    redis_url: RedisUrl = None,
 ) -> Shown:
     """Add a job and print its id."""
     asked = _payload(payload)
-    async with call.queue() as (queue, tenant_id):
+    async with call.queue(redis_url=redis_url) as (queue, tenant_id):
         new = NewJob(
             name=name,
             payload={"tenantId": str(tenant_id), **asked},
@@ -86,10 +91,11 @@ async def list_jobs(
         JobState | None, typer.Option(case_sensitive=False, help="Only in this state.")
     ] = None,
     platform: Platform = False,
+    redis_url: RedisUrl = None,
     limit: Limit = 50,
 ) -> Shown:
     """List jobs, the newest first."""
-    async with call.queue(platform=platform) as (queue, tenant_id):
+    async with call.queue(platform=platform, redis_url=redis_url) as (queue, tenant_id):
         found = await queue.jobs(tenant_id, name=name, state=state, limit=limit)
     columns = ("job", "kind", "state", "attempts", "added", "error")
     rows = [(x.id, x.name, x.state, x.attempts, x.created_at, x.error) for x in found]
@@ -97,9 +103,11 @@ async def list_jobs(
 
 
 @command(app, "show", "job show 01K7Z9V3J0Q4T5X6Y7Z8A9B0CD", "job show res-1 --json")
-async def show(call: Call, job: JobId, platform: Platform = False) -> Shown:
+async def show(
+    call: Call, job: JobId, platform: Platform = False, redis_url: RedisUrl = None
+) -> Shown:
     """Show a job: what was asked, how far it is, what came of it."""
-    async with call.queue(platform=platform) as (queue, tenant_id):
+    async with call.queue(platform=platform, redis_url=redis_url) as (queue, tenant_id):
         found = await queue.get(tenant_id, _id(job))
     if found is None:
         raise NotFoundError(f"No job {job}")
@@ -133,9 +141,11 @@ def _told(job: JobView) -> tuple[str, ...]:
 
 
 @command(app, "retry", "job retry 01K7Z9V3J0Q4T5X6Y7Z8A9B0CD")
-async def retry(call: Call, job: JobId, platform: Platform = False) -> Shown:
+async def retry(
+    call: Call, job: JobId, platform: Platform = False, redis_url: RedisUrl = None
+) -> Shown:
     """Let a failed job run again, with all its attempts."""
-    async with call.queue(platform=platform) as (queue, tenant_id):
+    async with call.queue(platform=platform, redis_url=redis_url) as (queue, tenant_id):
         done = await queue.retry(tenant_id, _id(job))
     if not done:
         raise NotFoundError(f"No failed job {job}")
@@ -143,9 +153,11 @@ async def retry(call: Call, job: JobId, platform: Platform = False) -> Shown:
 
 
 @command(app, "cancel", "job cancel 01K7Z9V3J0Q4T5X6Y7Z8A9B0CD")
-async def cancel(call: Call, job: JobId, platform: Platform = False) -> Shown:
+async def cancel(
+    call: Call, job: JobId, platform: Platform = False, redis_url: RedisUrl = None
+) -> Shown:
     """Take back a job that has not begun."""
-    async with call.queue(platform=platform) as (queue, tenant_id):
+    async with call.queue(platform=platform, redis_url=redis_url) as (queue, tenant_id):
         done = await queue.cancel(tenant_id, _id(job))
     if not done:
         raise NotFoundError(f"No job {job} that waits")
@@ -156,6 +168,7 @@ async def cancel(call: Call, job: JobId, platform: Platform = False) -> Shown:
 async def watch(
     call: Call,
     platform: Platform = False,
+    redis_url: RedisUrl = None,
     seconds: Annotated[
         float | None, typer.Option(metavar="N", min=0, help="For how long; until Ctrl-C.")
     ] = None,
@@ -165,7 +178,7 @@ async def watch(
 
     clock = asyncio.get_running_loop().time
     end = None if seconds is None else clock() + seconds
-    async with call.queue(platform=platform) as (queue, tenant_id):
+    async with call.queue(platform=platform, redis_url=redis_url) as (queue, tenant_id):
         counts = await queue.counts(tenant_id)
         with Live(_drawn(counts), transient=True, console=call.console()) as live:
             while end is None or clock() < end:

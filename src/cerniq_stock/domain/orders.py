@@ -82,9 +82,10 @@ def change_order(work: Work, command: OrderCommand) -> OrderResult | Refused:
 
 def _create(work: Work, command: CreateOrder, known: Order | None) -> OrderResult | Refused:
     if known is not None:
+        asked = [(work.products.get(item.sku), item.quantity) for item in command.items]
         same = known.negotiation_id == command.negotiation_id and [
-            (line.sku, line.quantity) for line in known.lines
-        ] == [(item.sku, item.quantity) for item in command.items]
+            (line.product_id, line.quantity) for line in known.lines
+        ] == [(product and product.id, quantity) for product, quantity in asked]
         if same:
             return _result(known, ZERO, warnings=(KNOWN,))
         return Refused(

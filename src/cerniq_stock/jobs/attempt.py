@@ -14,6 +14,7 @@ from cerniq_stock.jobs.catalogue import Kind
 from cerniq_stock.jobs.handlers import NotConfiguredError, Running
 from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.payloads import problem
+from cerniq_stock.jobs.port import PLATFORM
 from cerniq_stock.logs import CONTEXT
 
 log = structlog.get_logger("cerniq_stock.jobs")
@@ -39,6 +40,15 @@ class Failed:
 
 
 Outcome = Done | Failed
+
+MOST_TEXT = 20_000
+
+
+def storable(text: str | None) -> str | None:
+    """What PostgreSQL takes of a text that somebody else wrote, up to a length."""
+    if text is None:
+        return None
+    return text[:MOST_TEXT].replace("\0", "�").encode("utf-8", "replace").decode()
 
 
 async def attempt(
@@ -66,16 +76,17 @@ async def _outcome(kind: Kind, running: Running, payload: Any) -> Outcome:
         asked = kind.payload.model_validate(payload)
     except ValidationError as error:
         return Failed(f"INVALID_PAYLOAD: {problem(error)}", None, for_good=True)
-    if getattr(asked, "tenant_id", running.tenant_id) != running.tenant_id:
+    if getattr(asked, "tenant_id", PLATFORM) != running.tenant_id:
         return Failed("INVALID_PAYLOAD: tenantId is not the job's", None, for_good=True)
+    limit = asyncio.timeout(kind.timeout_s)
     try:
-        async with asyncio.timeout(kind.timeout_s):
+        async with limit:
             return Done(await kind.handler(running, asked))
-    except TimeoutError:
-        return Failed(f"TIMEOUT: took longer than {kind.timeout_s:g} s", None, for_good=False)
     except _FOR_GOOD as error:
         return Failed(_sentence(error), None, for_good=True)
     except Exception as error:  # noqa: BLE001 - whatever it is, the job has failed
+        if isinstance(error, TimeoutError) and limit.expired():
+            return Failed(f"TIMEOUT: took longer than {kind.timeout_s:g} s", None, for_good=False)
         return Failed(_sentence(error), traceback.format_exc(limit=-20), for_good=False)
 
 

@@ -46,6 +46,7 @@ class Kind:
     attempts: int
     backoff_s: float
     retention: Retention = Retention()
+    platform_only: bool = False
 
     def retry_delay_s(self, failed_attempts: int) -> float | None:
         """How long to wait after so many failed attempts; None: it has failed for good."""
@@ -94,6 +95,7 @@ def _tidying(name: str, payload: type[BaseModel], handler: Handler, *, concurren
         timeout_s=120,
         attempts=5,
         backoff_s=1,
+        platform_only=payload is Dispatch,
     )
 
 

@@ -6,12 +6,12 @@ and finds its end written down.
 
 import asyncio
 import json
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import asyncpg
 import structlog
 
-from cerniq_stock.jobs.attempt import Done, Outcome
+from cerniq_stock.jobs.attempt import Done, Failed, Outcome, storable
 from cerniq_stock.jobs.pg_queue import SQL
 from cerniq_stock.jobs.tickets import Ticket
 from cerniq_stock.store.trouble import LOST
@@ -23,68 +23,79 @@ MOST = 200
 
 
 class Ended(NamedTuple):
-    """A job that ended for good, and who waits for that to be stored."""
+    """How a job ended for good, as a row, and who waits for that to be stored."""
 
-    ticket: Ticket
-    outcome: Outcome
+    row: tuple[Any, ...]
     stored: "asyncio.Future[None]"
 
 
 class Finisher:
-    """While one transaction commits the next gathers. Enter it to start."""
+    """While one statement commits the next gathers. `run` is the worker's to keep running."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._ended: list[Ended] = []
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        """Start."""
-        self._task = asyncio.create_task(self._work())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Stop. What is not stored yet runs again on another worker, without a second effect."""
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
 
     async def finish(self, ticket: Ticket, outcome: Outcome) -> None:
         """Return when the job's end is stored durably."""
         stored = asyncio.get_running_loop().create_future()
-        self._ended.append(Ended(ticket, outcome, stored))
+        self._ended.append(Ended(_row(ticket, outcome), stored))
         self._wake.set()
         await stored
 
-    async def _work(self) -> None:
+    async def run(self) -> None:
+        """Store until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._ended:
                 batch, self._ended = self._ended[:MOST], self._ended[MOST:]
                 await self._store(batch)
-                for ended in batch:
-                    if not ended.stored.done():
-                        ended.stored.set_result(None)
 
     async def _store(self, batch: list[Ended]) -> None:
-        """Store until it is stored: the database may be away for a while."""
+        """Store until it is stored: the database may be away, or its tables locked, for a while."""
         while True:
             try:
-                await self._pool.execute(SQL["finish"], *zip(*map(_row, batch), strict=True))
-            except (*LOST, asyncpg.DeadlockDetectedError, TimeoutError) as error:
+                await self._pool.execute(
+                    SQL["finish"], *zip(*(ended.row for ended in batch), strict=True)
+                )
+            except asyncpg.DataError as error:
+                await self._store_apart(batch, error)
+                return
+            except (*LOST, asyncpg.PostgresError, TimeoutError) as error:
                 log.warning("ends of jobs not stored yet", jobs=len(batch), error=str(error))
                 await asyncio.sleep(RETRY_DELAY_S)
             else:
+                for ended in batch:
+                    if not ended.stored.done():
+                        ended.stored.set_result(None)
                 return
 
+    async def _store_apart(self, batch: list[Ended], error: Exception) -> None:
+        """One result that cannot be stored fails alone."""
+        if len(batch) > 1:
+            for ended in batch:
+                await self._store([ended])
+            return
+        ((row, stored),) = batch
+        unstorable = Failed(f"RESULT_NOT_STORED: {error}", None, for_good=True)
+        await self._store([Ended((*row[:2], *_told(unstorable)), stored)])
 
-def _row(ended: Ended) -> tuple[Any, ...]:
-    tenant_id, job_id, _, _ = ended.ticket
-    outcome = ended.outcome
+
+def _row(ticket: Ticket, outcome: Outcome) -> tuple[Any, ...]:
+    try:
+        told = _told(outcome)
+    except (TypeError, ValueError) as error:
+        told = _told(Failed(f"RESULT_NOT_STORED: {error}", None, for_good=True))
+    return ticket.tenant_id, ticket.job_id, *told
+
+
+def _told(outcome: Outcome) -> tuple[Any, ...]:
     if isinstance(outcome, Done):
-        result = json.dumps(outcome.result, ensure_ascii=False, separators=(",", ":"))
-        return tenant_id, job_id, "COMPLETED", result, None, None, 1
+        result = json.dumps(
+            outcome.result, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+        )
+        return "COMPLETED", result, None, None, 1
     # this attempt was counted when it failed
-    return tenant_id, job_id, "FAILED", None, outcome.error, outcome.traceback, 0
+    return "FAILED", None, storable(outcome.error), storable(outcome.traceback), 0

@@ -6,6 +6,8 @@ changes nothing and gets the first answer. A refusal is a result; trouble is rai
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -32,7 +34,7 @@ class NotConfiguredError(Exception):
 class FanOut(Protocol):
     """Adds the jobs of a schedule that came due; returns how many."""
 
-    async def __call__(self, schedule: str, due_at: str) -> int:
+    async def __call__(self, schedule: str, due_at: datetime) -> int:
         """Each job's id tells what it is for, so doing it twice adds none."""
         ...
 
@@ -43,13 +45,14 @@ class Running:
 
     tenant_id: UUID
     job_id: str
+    effect_key: str
     stock: Stock
     progress: Callable[[Any], Awaitable[None]]
     fan_out: FanOut
 
     def key(self, of: str | None = None) -> str:
-        """The key of the job's effect: what the platform gave, else the job's own id."""
-        return of or f"job_{self.job_id}"
+        """The key of the job's effect: what the platform gave, else the job's own."""
+        return of or self.effect_key
 
 
 async def reserve_create(running: Running, asked: ReserveCreate) -> Document:
@@ -75,7 +78,8 @@ async def reserve_release(running: Running, asked: ReserveRelease) -> Document:
     answer = await running.stock.release(
         asked.tenant_id,
         reservation_id=asked.reservation_id,
-        negotiation_id=asked.negotiation_id,
+        # the reservation is the narrower of the two
+        negotiation_id=None if asked.reservation_id else asked.negotiation_id,
         reason=asked.reason,
         items=asked.amounts(),
         key=running.key(),
@@ -119,7 +123,7 @@ async def deduct_delivered(running: Running, asked: PartsOfOrder) -> Document:
             asked.tenant_id,
             asked.order_id,
             asked.parts(),
-            key=running.key(asked.delivery_id),
+            key=running.key(_delivery_key(asked)),
             by=asked.requested_by,
             notes=asked.notes,
         )
@@ -141,6 +145,14 @@ async def sync(running: Running, asked: SyncErp) -> Document:
 async def dispatch(running: Running, asked: Dispatch) -> Document:
     """Add the jobs of a schedule, one for each tenant or integration (READING 31)."""
     return {"added": await running.fan_out(asked.schedule, asked.due_at)}
+
+
+def _delivery_key(asked: PartsOfOrder) -> str | None:
+    """One for each delivery of each order, however its note is numbered."""
+    if asked.delivery_id is None:
+        return None
+    named = f"{asked.order_id}/{asked.delivery_id}".encode()
+    return f"del_{blake2b(named, digest_size=16).hexdigest()}"
 
 
 def _document(answer: Any) -> Document:

@@ -9,7 +9,15 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from cerniq_stock.domain.commands import Item, OrderPart, Quantity
@@ -26,20 +34,27 @@ def _exact(value: Any) -> Any:
 Number = Annotated[Decimal, BeforeValidator(_exact)]
 
 
-class Payload(BaseModel):
-    """Base of all payloads."""
+class Wire(BaseModel):
+    """What travels. A field that is null or an empty text is as good as left out."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nothing(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: item for name, item in value.items() if item is not None and item != ""}
+
+
+class Payload(Wire):
+    """Base of all payloads."""
 
     tenant_id: UUID
 
 
-class ItemPayload(BaseModel):
+class ItemPayload(Wire):
     """One line to reserve. `product_id`, where given, must be the SKU's product (READING 4)."""
-
-    model_config = Payload.model_config
 
     sku: str
     product_id: UUID | None = None
@@ -47,14 +62,16 @@ class ItemPayload(BaseModel):
     unit_of_measure: Unit | None = None
 
     def item(self) -> Item:
-        """As the engine takes it."""
-        return Item(self.sku, self.quantity, self.product_id, self.unit_of_measure)
+        """As the engine takes it.
+
+        BUC is what the specification's schema fills in where nothing was said: the product's unit.
+        """
+        unit = None if self.unit_of_measure is Unit.BUC else self.unit_of_measure
+        return Item(self.sku, self.quantity, self.product_id, unit)
 
 
-class Metadata(BaseModel):
+class Metadata(Wire):
     """Who asks, from where, and why (§2.3)."""
-
-    model_config = Payload.model_config
 
     requested_by: str | None = None
     channel: str | None = None
@@ -74,10 +91,8 @@ class ReserveCreate(Payload):
     replaces: str | None = None
 
 
-class QuantityPayload(BaseModel):
+class QuantityPayload(Wire):
     """So much of one SKU."""
-
-    model_config = Payload.model_config
 
     sku: str
     quantity: Number
@@ -96,15 +111,13 @@ class ReserveRelease(Payload):
 
     def amounts(self) -> tuple[Quantity, ...] | None:
         """What to release; None is all of it."""
-        if not self.release_partial:
+        if not self.release_partial or not self.items_to_release:
             return None
-        return tuple(Quantity(item.sku, item.quantity) for item in self.items_to_release or ())
+        return tuple(Quantity(item.sku, item.quantity) for item in self.items_to_release)
 
 
-class PartPayload(BaseModel):
+class PartPayload(Wire):
     """So much of an order's line, by its number or by its SKU."""
-
-    model_config = Payload.model_config
 
     quantity: Number
     sku: str | None = None
@@ -147,13 +160,11 @@ class SyncErp(Payload):
     sync_type: Literal["FULL", "INCREMENTAL", "SELECTIVE", "WEBHOOK"] = "INCREMENTAL"
 
 
-class Dispatch(BaseModel):
+class Dispatch(Wire):
     """A schedule came due: fan out one job for each tenant (READING 31)."""
 
-    model_config = Payload.model_config
-
     schedule: str
-    due_at: str
+    due_at: AwareDatetime
 
 
 def problem(error: ValidationError) -> str:

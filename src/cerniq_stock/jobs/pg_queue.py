@@ -14,10 +14,9 @@ import asyncpg.pool
 from cerniq_stock import validate
 from cerniq_stock.errors import InvalidInputError, UnavailableError
 from cerniq_stock.jobs import tickets
+from cerniq_stock.jobs.adding import checked
 from cerniq_stock.jobs.catalogue import CATALOGUE
 from cerniq_stock.jobs.port import (
-    MAX_JOB_ID,
-    MAX_PRIORITY,
     JobCounts,
     JobState,
     JobView,
@@ -26,14 +25,15 @@ from cerniq_stock.jobs.port import (
 from cerniq_stock.jobs.tickets import Ticket
 from cerniq_stock.store.ids import new_id
 from cerniq_stock.store.queries import parse
-from cerniq_stock.store.trouble import LOST
+from cerniq_stock.store.trouble import BLOCKED, LOST
 
 SQL = parse((files("cerniq_stock.jobs") / "queue.sql").read_text(encoding="utf-8"))
 
-MAX_DELAY_S = 366 * 24 * 3_600
-MAX_PAYLOAD = 1_000_000
-
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+
+Keyed = tuple[str, str, NewJob]
+"""A job with its id and the key of its effect."""
 
 
 class PostgresQueue:
@@ -55,14 +55,18 @@ class PostgresQueue:
         It may act as any role that may write the engine's tables. Raises InvalidInputError.
         """
         tenant_id = validate.uuid("tenantId", tenant_id)
-        checked = [_checked(job) for job in jobs]
+        new = [checked(tenant_id, job) for job in jobs]
         if connection is not None:
-            await _see(connection, tenant_id)
-            await _add(connection, tenant_id, checked)
+            # in a transaction of ours if there is none, and leaving the caller's tenant as it was
+            async with connection.transaction():
+                before = await connection.fetchval("SELECT current_setting('app.tenant', true)")
+                await _see(connection, tenant_id)
+                await _add(connection, tenant_id, new)
+                await connection.execute("SELECT set_config('app.tenant', $1, true)", before or "")
         else:
             async with self._as(tenant_id) as own:
-                await _add(own, tenant_id, checked)
-        return tuple(id_ for id_, _ in checked)
+                await _add(own, tenant_id, new)
+        return tuple(id_ for id_, _ in new)
 
     async def get(self, tenant_id: UUID, job_id: str) -> JobView | None:
         """Look a job up."""
@@ -104,7 +108,8 @@ class PostgresQueue:
                 trace_id=row["trace_id"],
             )
             turn = await _turn(connection, again)
-            (ticket,) = await _issue(connection, tenant_id, [(job_id, again)], [turn])
+            keyed = [(job_id, row["effect_key"], again)]
+            (ticket,) = await _issue(connection, tenant_id, keyed, [turn])
             await connection.execute(SQL["retry"], tenant_id, job_id, ticket, turn)
             return True
 
@@ -130,46 +135,42 @@ class PostgresQueue:
                 yield connection
         except LOST as error:
             raise UnavailableError("The database does not answer") from error
-        except asyncpg.DataError as error:
-            raise InvalidInputError("payload", f"The payload cannot be stored: {error}") from error
+        except BLOCKED as error:
+            raise UnavailableError("Another session holds the jobs locked") from error
 
 
 async def _see(connection: Connection, tenant_id: UUID) -> None:
     await connection.execute(f"SET LOCAL app.tenant = '{tenant_id}'")
 
 
-def _checked(job: NewJob) -> tuple[str, NewJob]:
-    """Refuse what can be no job; whether its payload means anything, its handler says."""
-    if job.name not in CATALOGUE:
-        known = ", ".join(CATALOGUE)
-        raise InvalidInputError("name", f"No kind of job {job.name!r}; there is {known}")
-    if not isinstance(job.payload, dict):
-        raise InvalidInputError("payload", "payload must be an object")
-    if type(job.priority) is not int or not 0 <= job.priority <= MAX_PRIORITY:
-        raise InvalidInputError("priority", f"priority must be 0 to {MAX_PRIORITY}")
-    if not 0 <= job.delay_s <= MAX_DELAY_S:
-        raise InvalidInputError("delay", f"delay must be 0 to {MAX_DELAY_S} seconds")
-    id_ = new_id() if job.id is None else validate.text("jobId", job.id, most=MAX_JOB_ID)
-    validate.optional_text("traceId", job.trace_id, most=100)
-    return id_, job
-
-
 async def _add(connection: Connection, tenant_id: UUID, jobs: Sequence[tuple[str, NewJob]]) -> None:
     ids = [id_ for id_, _ in jobs]
-    known = {row["id"] for row in await connection.fetch(SQL["known"], tenant_id, ids)}
-    new = list({id_: (id_, job) for id_, job in jobs if id_ not in known}.values())
-    if not new:
-        return
-    turns = await _turns(connection, [job for _, job in new])
+    rows = await connection.fetch(SQL["known"], tenant_id, ids)
+    known = {row["id"]: row["name"] for row in rows}
+    new: dict[str, tuple[str, str, NewJob]] = {}
+    for id_, job in jobs:
+        if known.get(id_, job.name) != job.name:
+            raise InvalidInputError("jobId", f"Job {id_} is known as one of {known[id_]}")
+        if id_ not in known:
+            new.setdefault(id_, (id_, f"job_{new_id()}", job))
+    if new:
+        await _add_new(connection, tenant_id, list(new.values()))
+
+
+async def _add_new(connection: Connection, tenant_id: UUID, new: list[Keyed]) -> None:
+    turns = await _turns(connection, [job for _, _, job in new])
     issued = await _issue(connection, tenant_id, new, turns)
     rows = [
-        (id_, job.name, _json(job.payload), job.priority, turn, ticket, job.trace_id, job.delay_s)
-        for (id_, job), turn, ticket in zip(new, turns, issued, strict=True)
+        (
+            *(id_, job.name, _json(job.payload), job.priority, turn, ticket),
+            *(job.trace_id, job.delay_s, key),
+        )
+        for (id_, key, job), turn, ticket in zip(new, turns, issued, strict=True)
     ]
     columns = zip(*rows, strict=True)
     added = {row["id"] for row in await connection.fetch(SQL["add"], tenant_id, *columns)}
     # another producer was faster with the same id: his job stands, our ticket goes
-    void = [ticket for (id_, _), ticket in zip(new, issued, strict=True) if id_ not in added]
+    void = [ticket for (id_, _, _), ticket in zip(new, issued, strict=True) if id_ not in added]
     if void:
         await tickets.queries(connection).mark_job_as_cancelled(void)
 
@@ -182,7 +183,8 @@ async def _turns(connection: Connection, jobs: Sequence[NewJob]) -> list[int]:
         if flow not in following:
             following[flow] = await _turn(connection, job)
         turns.append(following[flow])
-        following[flow] += 1
+        # one that waits for its time stands in nobody's way, its tenant's neither
+        following[flow] += not job.delay_s
     return turns
 
 
@@ -194,19 +196,21 @@ async def _turn(connection: Connection, job: NewJob) -> int:
 async def _issue(
     connection: Connection,
     tenant_id: UUID,
-    jobs: Sequence[tuple[str, NewJob]],
+    jobs: Sequence[Keyed],
     turns: Sequence[int],
 ) -> list[Any]:
     packed: list[bytes | None] = [
-        tickets.pack(Ticket(tenant_id, id_, job.trace_id, job.payload)) for id_, job in jobs
+        tickets.pack(Ticket(tenant_id, id_, key, job.trace_id, job.payload))
+        for id_, key, job in jobs
     ]
-    if any(len(data or b"") > MAX_PAYLOAD for data in packed):
-        raise InvalidInputError("payload", f"payload is longer than {MAX_PAYLOAD:,} bytes")
     return await tickets.queries(connection).enqueue(
-        [job.name for _, job in jobs],
+        [job.name for _, _, job in jobs],
         packed,
-        [tickets.priority(job.priority, turn) for (_, job), turn in zip(jobs, turns, strict=True)],
-        [timedelta(seconds=job.delay_s) for _, job in jobs],
+        [
+            tickets.priority(job.priority, turn)
+            for (_, _, job), turn in zip(jobs, turns, strict=True)
+        ],
+        [timedelta(seconds=job.delay_s) for _, _, job in jobs],
     )
 
 

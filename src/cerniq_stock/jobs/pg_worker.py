@@ -17,7 +17,7 @@ from pgqueuer.models import Job
 from pgqueuer.qm import QueueManager
 
 from cerniq_stock.jobs import tickets
-from cerniq_stock.jobs.attempt import Failed, attempt
+from cerniq_stock.jobs.attempt import Failed, attempt, storable
 from cerniq_stock.jobs.catalogue import CATALOGUE, Kind
 from cerniq_stock.jobs.finisher import Finisher
 from cerniq_stock.jobs.handlers import FanOut, Running
@@ -64,10 +64,13 @@ class Worker:
 
     async def run(self) -> None:
         """Work until stopped, over outages of the database."""
-        async with self._finisher, asyncio.TaskGroup() as group:
-            group.create_task(self._run(QUICK, most=AHEAD))
-            # claimed are only as many as run: another worker may have nothing to do
-            group.create_task(self._run(SLOW, most=None))
+        async with asyncio.TaskGroup() as group:
+            finishing = group.create_task(self._finisher.run())
+            async with asyncio.TaskGroup() as claiming:
+                claiming.create_task(self._run(QUICK, most=AHEAD))
+                # claimed are only as many as run: another worker may have nothing to do
+                claiming.create_task(self._run(SLOW, most=None))
+            finishing.cancel()
 
     def stop(self) -> None:
         """Take no more jobs; `run` returns when those that run have ended."""
@@ -151,12 +154,16 @@ class Worker:
                     SQL["progress"], ticket.tenant_id, ticket.job_id, json.dumps(value)
                 )
 
-        return Running(ticket.tenant_id, ticket.job_id, self._stock, progress, self._fan_out)
+        key = f"job_{ticket.job_id}"
+        return Running(ticket.tenant_id, ticket.job_id, key, self._stock, progress, self._fan_out)
 
     async def _retry_delay_s(self, kind: Kind, ticket: Ticket, failed: Failed) -> float | None:
         async with self._pool.acquire() as connection:
             attempts = await connection.fetchval(
-                SQL["failed_attempt"], *ticket[:2], failed.error, failed.traceback
+                SQL["failed_attempt"],
+                *ticket[:2],
+                storable(failed.error),
+                storable(failed.traceback),
             )
         if attempts is None or failed.for_good:
             return None

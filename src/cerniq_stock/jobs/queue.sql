@@ -1,19 +1,27 @@
 -- Jobs, by name of the statement. `$1` is the tenant in those that a producer runs.
 
 -- name: known
-SELECT id FROM cerniq.jobs WHERE tenant_id = $1 AND id = ANY ($2::text[]);
+-- One that was cancelled never ran: its id is free.
+SELECT id, name FROM cerniq.jobs
+WHERE tenant_id = $1 AND id = ANY ($2::text[]) AND status <> 'CANCELLED';
 
 -- name: add
 INSERT INTO cerniq.jobs (
-    tenant_id, id, name, payload, priority, turn, ticket, trace_id, run_at
+    tenant_id, id, name, payload, priority, turn, ticket, trace_id, run_at, effect_key
 )
 SELECT
     $1, x.id, x.name, x.payload, x.priority, x.turn, x.ticket, x.trace_id,
-    now() + x.delay_s * interval '1 second'
+    now() + x.delay_s * interval '1 second', x.effect_key
 FROM unnest(
-    $2::text[], $3::text[], $4::jsonb[], $5::int2[], $6::int4[], $7::int8[], $8::text[], $9::float8[]
-) AS x (id, name, payload, priority, turn, ticket, trace_id, delay_s)
-ON CONFLICT (tenant_id, id) DO NOTHING
+    $2::text[], $3::text[], $4::jsonb[], $5::int2[], $6::int4[], $7::int8[], $8::text[],
+    $9::float8[], $10::text[]
+) AS x (id, name, payload, priority, turn, ticket, trace_id, delay_s, effect_key)
+ON CONFLICT (tenant_id, id) DO UPDATE
+SET name = EXCLUDED.name, payload = EXCLUDED.payload, priority = EXCLUDED.priority,
+    turn = EXCLUDED.turn, ticket = EXCLUDED.ticket, trace_id = EXCLUDED.trace_id,
+    run_at = EXCLUDED.run_at, effect_key = EXCLUDED.effect_key, created_at = now(),
+    status = 'WAITING', finished_at = NULL
+WHERE jobs.status = 'CANCELLED'
 RETURNING id;
 
 -- name: jobs
@@ -68,7 +76,7 @@ UPDATE cerniq.jobs SET status = 'CANCELLED', finished_at = now()
 WHERE tenant_id = $1 AND id = $2 AND status = 'WAITING';
 
 -- name: job_to_retry
-SELECT name, payload, priority, trace_id FROM cerniq.jobs
+SELECT name, payload, priority, trace_id, effect_key FROM cerniq.jobs
 WHERE tenant_id = $1 AND id = $2 AND status = 'FAILED'
 FOR UPDATE;
 
@@ -123,7 +131,9 @@ DELETE FROM cerniq_queue.pgqueuer_log WHERE created < now() - interval '5 minute
 
 -- name: lost
 -- Unfinished jobs whose ticket is gone: a worker was stopped at the wrong moment.
-SELECT j.tenant_id, j.id, j.name, j.payload, j.priority, j.turn, j.trace_id
+SELECT
+    j.tenant_id, j.id, j.name, j.payload, j.priority, j.turn, j.trace_id, j.effect_key,
+    greatest(j.run_at - now(), interval '0') AS delay
 FROM cerniq.jobs AS j
 WHERE j.status = 'WAITING' AND NOT EXISTS (
     SELECT FROM cerniq_queue.pgqueuer AS q
@@ -136,6 +146,20 @@ FOR UPDATE SKIP LOCKED;
 UPDATE cerniq.jobs AS j SET ticket = x.ticket
 FROM unnest($1::uuid[], $2::text[], $3::int8[]) AS x (tenant_id, id, ticket)
 WHERE j.tenant_id = x.tenant_id AND j.id = x.id;
+
+-- name: fail_poison
+-- Jobs that were begun again and again: each time their worker died.
+UPDATE cerniq.jobs AS j
+SET status = 'FAILED', finished_at = now(),
+    error = 'STALLED: begun ' || p.picks || ' times; its workers died'
+FROM (
+    SELECT l.job_id, count(*) AS picks FROM cerniq_queue.pgqueuer_log AS l
+    WHERE l.status = 'picked'
+    GROUP BY l.job_id
+    HAVING count(*) > $1
+) AS p
+WHERE j.ticket = p.job_id AND j.status = 'WAITING'
+RETURNING j.ticket;
 
 -- name: depth
 SELECT

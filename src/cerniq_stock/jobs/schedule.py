@@ -30,6 +30,7 @@ LOCAL = "Europe/Bucharest"
 EVERY_QUARTER = "*/15 * * * *"
 LOOK_AGAIN_S = 30.0
 RETRY_S = 1.0
+FIELDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ OWN = "own-sync/"
 
 def next_after(expression: str, timezone: str, moment: datetime) -> datetime:
     """When it comes due next after `moment`, in UTC. Raises CronSimError."""
+    if len(expression.split()) != FIELDS:
+        raise CronSimError(f"An expression has {FIELDS} fields: {expression!r}")
     local = moment.astimezone(ZoneInfo(timezone))
     return next(CronSim(expression, local)).astimezone(UTC)
 
@@ -183,16 +186,15 @@ class Scheduler:
         for tenant_id, name in known:
             await connection.execute(SQL["drop_schedule"], tenant_id, name)
 
-    async def fan_out(self, schedule: str, due_at: str) -> int:
+    async def fan_out(self, schedule: str, due_at: datetime) -> int:
         """Add the jobs of an occurrence; each has an id of its own, so a repeat adds none."""
         async with self._pool.acquire() as connection:
             tenants = [row["id"] for row in await connection.fetch(SQL["all_tenants"])]
             integrations = await self._integrations(connection)
-        due = datetime.fromisoformat(due_at)
         added = 0
         for tenant_id, name, payload in targets(schedule, tenants, integrations):
             of = payload.get("erpSystem", "")
-            id_ = job_id(f"{schedule}{'-' if of else ''}{of}", due)
+            id_ = job_id(f"{schedule}{'-' if of else ''}{of}", due_at)
             await self._queue.add(tenant_id, [NewJob(name=name, payload=payload, id=id_)])
             added += 1
         return added

@@ -25,20 +25,20 @@ class Ticket(NamedTuple):
 
     tenant_id: UUID
     job_id: str
+    effect_key: str
     trace_id: str | None
     payload: dict[str, Any]
 
 
 def pack(ticket: Ticket) -> bytes:
     """Write a ticket. Its first 36 bytes are the tenant: row-level security reads them."""
-    rest = json.dumps([ticket.job_id, ticket.trace_id, ticket.payload], separators=(",", ":"))
+    rest = json.dumps(ticket[1:], separators=(",", ":"))
     return f"{ticket.tenant_id}{rest}".encode()
 
 
 def unpack(data: bytes) -> Ticket:
     """Read a ticket."""
-    job_id, trace_id, payload = json.loads(data[_TENANT:])
-    return Ticket(UUID(data[:_TENANT].decode()), job_id, trace_id, payload)
+    return Ticket(UUID(data[:_TENANT].decode()), *json.loads(data[_TENANT:]))
 
 
 def priority(of: int, turn: int) -> int:

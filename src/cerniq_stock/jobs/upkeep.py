@@ -21,6 +21,8 @@ log = structlog.get_logger("cerniq_stock.jobs")
 
 EVERY_S = 30.0
 GAUGES_EVERY_S = 5.0
+MOST_PICKS = 10
+"""Twice the most attempts there are."""
 
 
 class Upkeep:
@@ -44,8 +46,9 @@ class Upkeep:
             try:
                 await self.look()
                 if clock() - last >= EVERY_S:
-                    await self.prune()
                     await self.replace_lost()
+                    await self.fail_poison()
+                    await self.prune()
                     last = clock()
             except (*LOST, asyncpg.PostgresError, TimeoutError) as error:
                 log.warning("upkeep put off", error=str(error))
@@ -73,6 +76,7 @@ class Upkeep:
                 [row["name"] for row in rows],
                 list(map(_packed, rows)),
                 [tickets.priority(row["priority"], row["turn"]) for row in rows],
+                [row["delay"] for row in rows],
             )
             columns = zip(
                 *[
@@ -83,6 +87,17 @@ class Upkeep:
             )
             await connection.execute(SQL["new_ticket"], *columns)
             log.warning("jobs had lost their tickets", jobs=len(rows))
+            return len(rows)
+
+    async def fail_poison(self) -> int:
+        """End jobs that were begun more often than any attempts explain; returns how many."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            rows = await connection.fetch(SQL["fail_poison"], MOST_PICKS)
+            if rows:
+                await tickets.queries(connection).mark_job_as_cancelled(
+                    [row["ticket"] for row in rows]
+                )
+                log.error("jobs whose workers died again and again", jobs=len(rows))
             return len(rows)
 
     async def look(self) -> None:
@@ -105,4 +120,6 @@ class Upkeep:
 
 def _packed(row: Any) -> bytes | None:
     payload = json.loads(row["payload"])
-    return tickets.pack(Ticket(row["tenant_id"], row["id"], row["trace_id"], payload))
+    return tickets.pack(
+        Ticket(row["tenant_id"], row["id"], row["effect_key"], row["trace_id"], payload)
+    )

@@ -159,6 +159,8 @@ CREATE TABLE jobs (
     -- place among the tenant's own jobs of this kind; see next_turn
     turn integer NOT NULL,
     ticket bigint NOT NULL,
+    -- under which its effect happens once, however often it runs
+    effect_key varchar(30) COLLATE "C" NOT NULL,
     status varchar(9) NOT NULL DEFAULT 'WAITING'
         CHECK (status IN ('WAITING', 'COMPLETED', 'FAILED', 'CANCELLED')),
     attempts smallint NOT NULL DEFAULT 0,
@@ -203,7 +205,7 @@ CREATE FUNCTION next_turn(of_name text, of_priority integer) RETURNS integer
         ),
         (
             SELECT -q.priority - of_priority * 1048576 FROM cerniq_queue.pgqueuer AS q
-            WHERE q.entrypoint = of_name AND q.status = 'queued'
+            WHERE q.entrypoint = of_name AND q.status = 'queued' AND q.execute_after <= now()
                 AND q.priority <= -of_priority * 1048576
                 AND q.priority > -(of_priority + 1) * 1048576
             ORDER BY q.priority DESC, q.id LIMIT 1

@@ -1,0 +1,111 @@
+"""Runs jobs from BullMQ on Redis, as Node workers would: same queues, attempts, events, results."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import structlog
+from bullmq import Job, UnrecoverableError
+from bullmq import Worker as BullMQWorker
+
+from cerniq_stock.errors import UnavailableError
+from cerniq_stock.jobs import bull
+from cerniq_stock.jobs.attempt import Done, attempt
+from cerniq_stock.jobs.catalogue import CATALOGUE, Kind
+from cerniq_stock.jobs.handlers import FanOut, Running
+from cerniq_stock.jobs.metrics import Metrics
+from cerniq_stock.service import Stock
+
+log = structlog.get_logger("cerniq_stock.jobs")
+
+LOCK_MS = 10_000
+STALLED_EVERY_MS = 2_000
+"""A dead worker's job is taken over when its lock has run out: within LOCK_MS and this."""
+STALLED_AT_MOST = 5
+RETRY_MS = 1_000
+NOBODY = UUID(int=0)
+
+
+class AttemptFailedError(Exception):
+    """What BullMQ stores as the reason; it decides about another attempt."""
+
+
+class BullWorker:
+    """One BullMQ worker for each kind of job."""
+
+    def __init__(self, url: str, stock: Stock, fan_out: FanOut, metrics: Metrics) -> None:
+        self._connection = bull.connection(url)
+        self._stock = stock
+        self._fan_out = fan_out
+        self._metrics = metrics
+        self._workers: list[Any] = []
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until stopped. Raises UnavailableError when Redis is not there to begin with."""
+        for kind in CATALOGUE.values():
+            self._workers.append(await self._opened(kind))
+        running = [asyncio.create_task(worker.run()) for worker in self._workers]
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        await asyncio.gather(*(worker.close() for worker in self._workers))
+        await asyncio.gather(*running)
+
+    def stop(self) -> None:
+        """Take no more jobs; `run` returns when those that run have ended."""
+        self._stopping.set()
+
+    def abandon(self) -> None:
+        """Let go of what runs: its locks run out, and other workers take it over."""
+        for worker in self._workers:
+            for task in worker.processing:
+                task.cancel()
+
+    async def _opened(self, kind: Kind) -> Any:
+        async def process(job: Job, token: str) -> Any:
+            del token
+            return await self._process(kind, job)
+
+        worker = BullMQWorker(
+            bull.wire_name(kind.name),
+            process,
+            {
+                "connection": self._connection,
+                "autorun": False,
+                "concurrency": kind.concurrency,
+                # how long it sleeps when it is limited, or when the queue is empty (G2)
+                "drainDelay": 1,
+                "lockDuration": LOCK_MS,
+                "stalledInterval": STALLED_EVERY_MS,
+                "maxStalledCount": STALLED_AT_MOST,
+                "runRetryDelay": RETRY_MS,
+            },
+        )
+        worker.on("error", _tell)
+        try:
+            # it would not know that this Redis waits for fractions of a second (G3)
+            await worker.redisConnection.getRedisVersion()
+            await worker.blockingRedisConnection.getRedisVersion()
+        except OSError as error:
+            raise UnavailableError(f"Redis does not answer: {error}") from error
+        return worker
+
+    async def _process(self, kind: Kind, job: Job) -> Any:
+        async def progress(value: Any) -> None:
+            await job.updateProgress(value)
+
+        # without a tenant the payload is refused, and says so
+        tenant_id = bull.tenant_of(job.data) or NOBODY
+        key = bull.effect_key(kind.name, str(job.id), job.timestamp)
+        running = Running(tenant_id, str(job.id), key, self._stock, progress, self._fan_out)
+        outcome = await attempt(kind, running, job.data, trace_id=None, metrics=self._metrics)
+        if isinstance(outcome, Done):
+            return outcome.result
+        if outcome.for_good:
+            raise UnrecoverableError(outcome.error)
+        raise AttemptFailedError(outcome.error)
+
+
+def _tell(error: object, *_: object) -> None:
+    log.warning("Redis does not answer", error=str(error))

@@ -1,0 +1,135 @@
+"""What every transport does for producers and operators: the contract of `port.JobQueue`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from cerniq_stock.errors import InvalidInputError
+from cerniq_stock.jobs.port import JobState, NewJob
+from tests.jobs.conftest import Town, on_bullmq
+from tests.jobs.redis_server import program
+
+
+@pytest.fixture(params=["postgres", "bullmq"])
+async def shop(request: pytest.FixtureRequest, town: Town) -> AsyncIterator[Town]:
+    """A town whose jobs travel by one of the transports."""
+    if request.param == "postgres":
+        yield town
+        return
+    if program() is None:
+        pytest.skip("no Redis server on this machine, and no wheel of one for this Python")
+    async with on_bullmq(town, request.getfixturevalue("redis").url) as moved:
+        yield moved
+
+
+async def test_a_job_waits_runs_and_is_shown(shop):
+    (id_,) = await shop.add(shop.reserve(priority=3))
+    job = await shop.look(id_)
+    assert (job.state, job.attempts, job.priority) == ("WAITING", 0, 3)
+    assert job.payload["items"] == [{"sku": "A", "quantity": 1}]
+    assert [x.id for x in await shop.queue.jobs(shop.tenant)] == [id_]
+    (count,) = await shop.queue.counts(shop.tenant)
+    assert count.states == {"WAITING": 1}
+    async with shop.working():
+        (job,) = await shop.ended(id_)
+    assert (job.state, job.attempts) == ("COMPLETED", 1)
+    assert job.result["status"] == "ACTIVE"
+    assert job.finished_at >= job.created_at
+    assert await shop.available("A") == 49
+
+
+async def test_the_same_id_again_adds_nothing(shop):
+    first = shop.reserve(id="one", quantity=1)
+    await shop.add(first)
+    await shop.add(shop.reserve(id="one", quantity=2))
+    assert len(await shop.queue.jobs(shop.tenant)) == 1
+    assert (await shop.look("one")).payload == first.payload
+    async with shop.working():
+        await shop.ended("one")
+        await shop.add(first)
+        assert (await shop.look("one")).state == JobState.COMPLETED
+    assert await shop.available("A") == 49
+
+
+@pytest.mark.parametrize(
+    ("field", "job"),
+    [
+        ("name", NewJob(name="stock:make:coffee", payload={})),
+        ("payload", NewJob(name="stock:sync:erp", payload=[])),
+        ("priority", NewJob(name="stock:sync:erp", payload={}, priority=1001)),
+        ("delay", NewJob(name="stock:sync:erp", payload={}, delay_s=-1)),
+        ("jobId", NewJob(name="stock:sync:erp", payload={}, id="x" * 91)),
+    ],
+)
+async def test_what_can_be_no_job_is_not_taken(shop, field, job):
+    with pytest.raises(InvalidInputError) as caught:
+        await shop.add(shop.reserve(), job)
+    assert caught.value.field == field
+    assert await shop.queue.jobs(shop.tenant) == ()
+
+
+async def test_a_delayed_job_waits_and_can_be_cancelled(shop):
+    late, soon = await shop.add(shop.reserve(delay_s=3600), shop.reserve(delay_s=0.3))
+    assert (await shop.look(late)).state == JobState.DELAYED
+    async with shop.working():
+        await shop.ended(soon)
+        assert (await shop.look(late)).state == JobState.DELAYED
+        assert await shop.queue.cancel(shop.tenant, late)
+    assert not await shop.queue.cancel(shop.tenant, late)
+    assert not await shop.queue.cancel(shop.tenant, soon)
+    assert not await shop.queue.cancel(shop.tenant, "unknown")
+    assert await shop.available("A") == 49
+
+
+async def test_failed_jobs_are_listed_and_retried(shop):
+    (bad,) = await shop.add(shop.job("stock:sync:erp"))
+    async with shop.working():
+        (job,) = await shop.ended(bad)
+        assert job.state == JobState.FAILED
+        assert job.error.startswith("NOT_CONFIGURED: ")
+        assert job.attempts == 1
+        failed = await shop.queue.jobs(shop.tenant, state=JobState.FAILED)
+        assert [x.id for x in failed] == [bad]
+        assert not await shop.queue.retry(shop.tenant, "unknown")
+    assert await shop.queue.retry(shop.tenant, bad)
+    assert (await shop.look(bad)).state == JobState.WAITING
+    async with shop.working():
+        await shop.ended(bad)
+
+
+async def test_a_bad_payload_fails_at_once_and_says_why(shop):
+    async with shop.working():
+        (id_,) = await shop.add(shop.reserve(quantity="many"))
+        (job,) = await shop.ended(id_)
+    assert (job.state, job.attempts) == ("FAILED", 1)
+    assert job.error.startswith("INVALID_PAYLOAD: items.0.quantity: ")
+
+
+async def test_a_tenant_sees_its_own_jobs_only(shop):
+    (id_,) = await shop.add(shop.reserve())
+    stranger = uuid4()
+    assert await shop.queue.get(stranger, id_) is None
+    assert await shop.queue.jobs(stranger) == ()
+    assert not await shop.queue.cancel(stranger, id_)
+    assert not await shop.queue.retry(stranger, id_)
+    assert await shop.queue.counts(stranger) == ()
+
+
+async def test_smaller_priorities_come_first(shop):
+    # one at a time: the order of effects is the order of turns
+    jobs = [shop.reserve(id=f"p{n}", priority=n, quantity=n) for n in (3, 1, 2)]
+    await shop.add(*jobs)
+    async with shop.working():
+        ended = await shop.ended("p1", "p2", "p3")
+    before = [job.result["items"][0]["availableBefore"] for job in ended]
+    assert before == [50, 49, 47]
+
+
+async def test_many_jobs_each_once(shop):
+    ids = await shop.add(*[shop.reserve() for _ in range(40)])
+    async with shop.working(), shop.working():
+        await asyncio.gather(shop.ended(*ids[:20]), shop.ended(*ids[20:]))
+    assert await shop.available("A") == 10
+    assert (await shop.stock.verify()).ok
