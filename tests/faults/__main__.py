@@ -27,9 +27,9 @@ def main() -> int:
                 if not args.json:
                     print(as_text(outcomes[-1]), flush=True)
         if args.worker_kills:
-            outcome = asyncio.run(_kill_workers(folder, args.worker_kills, args.seed))
-            print(outcome, file=sys.stderr if args.json else sys.stdout, flush=True)
-            if not outcome.ok:
+            killed = _kill_workers(folder, args.worker_kills, args.seed)
+            print(killed, file=sys.stderr if args.json else sys.stdout, flush=True)
+            if not killed.ok:
                 return 1
     if args.json:
         print(json.dumps([as_data(outcome) for outcome in outcomes], indent=2))
@@ -38,10 +38,10 @@ def main() -> int:
     return 0 if all(outcome.ok for outcome in outcomes) else 1
 
 
-async def _kill_workers(folder: Path, kills: int, seed: int) -> WorkersKilled:
+def _kill_workers(folder: Path, kills: int, seed: int) -> WorkersKilled:
     """On the durable server of the other tests, in a database of its own."""
     scene = make_scene(folder, "workers")
-    return await kill_workers(scene.dsn, kills, seed, _say)
+    return asyncio.run(kill_workers(scene.dsn, kills, seed, _say))
 
 
 def _arguments() -> argparse.Namespace:
