@@ -10,7 +10,8 @@ from typing import Protocol
 import structlog
 from prometheus_client import start_http_server
 
-from cerniq_stock.errors import UnavailableError
+from cerniq_stock.errors import InvalidInputError, UnavailableError
+from cerniq_stock.jobs.catalogue import CATALOGUE
 from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.pg_queue import PostgresQueue
 from cerniq_stock.jobs.pg_worker import Worker
@@ -100,6 +101,9 @@ async def run_workers(
     What has not ended after `settings.stop_grace_s` is left to other workers, which take it over
     within seconds; it has its effect once all the same.
     """
+    for name in (*settings.job_rates, *settings.job_tenant_rates):
+        if name not in CATALOGUE:
+            raise InvalidInputError("jobRates", f"No kind of job {name!r} to limit")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

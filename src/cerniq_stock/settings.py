@@ -1,10 +1,12 @@
 """The only reader of the environment. Every variable begins with CERNIQ_."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Rate = Annotated[float, Field(gt=0)]
 
 
 class Settings(BaseSettings):
@@ -27,10 +29,10 @@ class Settings(BaseSettings):
     stop_grace_s: float = Field(
         default=20.0, ge=0, le=600, description="seconds that jobs may take to end at a stop"
     )
-    job_rates: dict[str, float] = Field(
+    job_rates: dict[str, Rate] = Field(
         default={}, description="jobs of a kind that may begin per second, as JSON; unset: any"
     )
-    job_tenant_rates: dict[str, float] = Field(default={}, description="the same for each tenant")
+    job_tenant_rates: dict[str, Rate] = Field(default={}, description="the same for each tenant")
     metrics_host: str = Field(default="127.0.0.1", description="where the worker serves metrics")
     metrics_port: int = Field(
         default=9464, ge=0, le=65535, description="port of the worker's metrics; 0: none"

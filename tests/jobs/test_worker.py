@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from prometheus_client import generate_latest
+from pydantic import ValidationError
 
 from cerniq_stock.domain.commands import Item
 from cerniq_stock.errors import InvalidInputError, UnavailableError
@@ -16,6 +17,8 @@ from cerniq_stock.jobs.handlers import Running
 from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.port import JobState, NewJob
 from cerniq_stock.jobs.upkeep import Upkeep
+from cerniq_stock.running import run_workers
+from cerniq_stock.settings import Settings
 
 
 @pytest.fixture
@@ -443,3 +446,11 @@ async def test_delayed_jobs_do_not_put_their_tenant_last(town, handle):
     async with town.working():
         await town.ended("now")
     assert served.index("now") < 5
+
+
+async def test_a_limit_that_cannot_be_is_refused(database):
+    with pytest.raises(ValidationError):
+        Settings(job_rates={"stock:reserve:create": 0})
+    settings = Settings(database_url=database, job_rates={"stock:reserve:creat": 5})
+    with pytest.raises(InvalidInputError):
+        await run_workers(settings)
