@@ -42,7 +42,7 @@ async def test_a_job_waits_runs_and_is_shown(shop):
 
 async def test_the_same_id_again_adds_nothing(shop):
     first = shop.reserve(id="one", quantity=1)
-    await shop.add(first)
+    assert await shop.add(first, first) == ["one", "one"]
     await shop.add(shop.reserve(id="one", quantity=2))
     assert len(await shop.queue.jobs(shop.tenant)) == 1
     assert (await shop.look("one")).payload == first.payload
@@ -61,6 +61,8 @@ async def test_the_same_id_again_adds_nothing(shop):
         ("priority", NewJob(name="stock:sync:erp", payload={}, priority=1001)),
         ("delay", NewJob(name="stock:sync:erp", payload={}, delay_s=-1)),
         ("jobId", NewJob(name="stock:sync:erp", payload={}, id="x" * 91)),
+        ("payload", NewJob(name="stock:sync:erp", payload={"note": "a\0b"})),
+        ("payload", NewJob(name="stock:sync:erp", payload={"note": "a" * 1_000_001})),
     ],
 )
 async def test_what_can_be_no_job_is_not_taken(shop, field, job):

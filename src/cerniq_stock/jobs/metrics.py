@@ -48,6 +48,7 @@ class Metrics:
         self._releasing_s = self._histogram(
             "stock_release_duration_seconds", "How long an attempt to release took.", _QUICK
         )
+        # the next two are named by the specification; there is nothing to sync with yet
         self._synced = self._counter(
             "stock_sync_completed_total", "Syncs completed, by ERP and kind.", "erp", "sync_type"
         )

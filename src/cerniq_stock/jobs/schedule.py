@@ -3,8 +3,8 @@
 When a schedule comes due next is a row of the database; who advances it adds its one job in the
 same transaction. So several schedulers run each occurrence once, and a restart loses none: what
 came due meanwhile runs once, late. Expressions are read in local time: what would fall into the
-hour that is skipped when the clock is put forward runs right after it, and what falls into the
-hour that is repeated runs once.
+hour that is skipped when the clock is put forward runs right after it, and a fixed time within the
+hour that is repeated comes once; what runs every so many minutes goes on through both.
 """
 
 import asyncio
