@@ -5,6 +5,7 @@ sentence. Fields that nobody knows are left aside, as the specification's schema
 quantity may be is the engine's to say (`validate`), so numbers are only read here.
 """
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -19,19 +20,48 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from cerniq_stock.domain.commands import Item, OrderPart, Quantity
 from cerniq_stock.domain.model import Priority, ReleaseReason, ReservationType, Unit
 
+_PLAIN = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
+"""Python, and pydantic with it, would also read `1_0`, other alphabets' digits and `Infinity`."""
+_LARGEST_WHOLE = 2**31 - 1
+"""Of what has a fraction or an exponent, which may ask for a number that fills the memory."""
+
 
 def _exact(value: Any) -> Any:
-    """JSON knows no decimals: the shortest text of a number is what its sender wrote."""
-    if isinstance(value, bool):
-        raise ValueError("must be a number")  # noqa: TRY004 - what pydantic reports
-    return Decimal(repr(value)) if isinstance(value, float) else value
+    """A JSON number, or its plain text. A yes or no is none, though Python counts with it.
+
+    JSON knows no decimals: the shortest text of a number is what its sender wrote.
+    """
+    kind = type(value)
+    if kind is int or kind is Decimal:
+        return value
+    if kind is float:
+        return Decimal(repr(value))
+    if kind is str and _PLAIN.fullmatch(value):
+        return value
+    raise PydanticCustomError(
+        "number", "Input should be a valid decimal: a number, or a text of plain digits"
+    )
+
+
+def _whole(value: Any) -> Any:
+    """Like `_exact`, and without a fraction: `72`, `72.0` and `"72"` are one number."""
+    if type(value) is int:
+        return value
+    exact = Decimal(_exact(value))
+    fits = exact.is_finite() and -_LARGEST_WHOLE <= exact <= _LARGEST_WHOLE
+    if not fits or exact != exact.to_integral_value():
+        raise PydanticCustomError("whole", "Input should be a whole number")
+    return int(exact)
 
 
 Number = Annotated[Decimal, BeforeValidator(_exact)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+Channel = Literal["AI_AGENT", "MANUAL", "API"]
 
 
 class Wire(BaseModel):
@@ -71,11 +101,18 @@ class ItemPayload(Wire):
 
 
 class Metadata(Wire):
-    """Who asks, from where, and why (§2.3)."""
+    """Who asks, from where, and why (§2.3).
+
+    The library and the command line take any short text as a channel; what travels is one of three.
+    """
 
     requested_by: str | None = None
-    channel: str | None = None
+    channel: Channel | None = "AI_AGENT"
     notes: str | None = None
+
+
+_NO_METADATA = Metadata.model_construct(channel=None)
+"""The channel has its default within the metadata (§2.3); without them nobody said anything."""
 
 
 class ReserveCreate(Payload):
@@ -84,10 +121,10 @@ class ReserveCreate(Payload):
     negotiation_id: UUID
     items: Annotated[tuple[ItemPayload, ...], Field(min_length=1, max_length=100)]
     reservation_type: ReservationType = ReservationType.SOFT
-    expires_in_hours: int = 72
+    expires_in_hours: Whole = 72
     reservation_key: str | None = None
     priority: Priority = Priority.NORMAL
-    metadata: Metadata = Metadata()
+    metadata: Metadata = _NO_METADATA
     replaces: str | None = None
 
 
@@ -121,7 +158,7 @@ class PartPayload(Wire):
 
     quantity: Number
     sku: str | None = None
-    line_no: int | None = None
+    line_no: Whole | None = None
 
 
 class OfOrder(Payload):
