@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from cerniq_stock.jobs.payloads import (
     ItemPayload,
+    Metadata,
     PartsOfOrder,
     ReserveCreate,
     ReserveRelease,
@@ -135,6 +136,17 @@ def test_metadata_that_name_no_channel_mean_the_agent(metadata):
 def test_without_metadata_there_is_no_channel(payload):
     said = ReserveCreate.model_validate(payload).metadata
     assert (said.channel, said.requested_by, said.notes) == (None, None, None)
+
+
+def test_what_says_nothing_is_dropped_and_only_then_is_anything_copied():
+    whole = {"requestedBy": "ana", "notes": "x"}
+    assert Metadata._drop_nothing(whole) is whole
+    for nothing in (None, ""):
+        holey = {**whole, "channel": nothing}
+        assert Metadata._drop_nothing(holey) == whole
+        assert "channel" in holey
+    # what only equals nothing for Python says something
+    assert Metadata._drop_nothing({"a": 0, "b": False, "c": []}) == {"a": 0, "b": False, "c": []}
 
 
 @pytest.mark.parametrize(
