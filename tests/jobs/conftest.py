@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 import redis as redis_client
 
+from cerniq_stock.jobs import catalogue, pg_worker
 from cerniq_stock.jobs.bull_queue import BullQueue
 from cerniq_stock.jobs.bull_worker import BullWorker
 from cerniq_stock.jobs.metrics import Metrics
@@ -135,3 +136,17 @@ async def town(database: str) -> AsyncIterator[Town]:
             await stock.receive(found.tenant, sku, 50)
         await stock.set_negotiation(found.tenant, found.negotiation, "PROPOSAL")
         yield found
+
+
+@pytest.fixture
+def handle(monkeypatch):
+    """Put another handler, or other limits, in the place of a kind's."""
+
+    def put(name="stock:reserve:create", **changed):
+        kind = replace(catalogue.CATALOGUE[name], **changed)
+        for group in ("QUICK", "SLOW"):
+            kinds = [kind if x.name == name else x for x in getattr(pg_worker, group)]
+            monkeypatch.setattr(pg_worker, group, kinds)
+        monkeypatch.setitem(catalogue.CATALOGUE, name, kind)
+
+    return put

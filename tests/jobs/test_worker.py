@@ -7,32 +7,15 @@ from uuid import uuid4
 
 import pytest
 from prometheus_client import generate_latest
-from pydantic import ValidationError
 
 from cerniq_stock.domain.commands import Item
 from cerniq_stock.errors import InvalidInputError, UnavailableError
-from cerniq_stock.jobs import catalogue, pg_worker
+from cerniq_stock.jobs import catalogue
 from cerniq_stock.jobs.attempt import Done
 from cerniq_stock.jobs.handlers import Running
 from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.port import JobState, NewJob
 from cerniq_stock.jobs.upkeep import Upkeep
-from cerniq_stock.running import run_workers
-from cerniq_stock.settings import Settings
-
-
-@pytest.fixture
-def handle(monkeypatch):
-    """Put another handler, or other limits, in the place of a kind's."""
-
-    def put(name="stock:reserve:create", **changed):
-        kind = replace(catalogue.CATALOGUE[name], **changed)
-        for group in ("QUICK", "SLOW"):
-            kinds = [kind if x.name == name else x for x in getattr(pg_worker, group)]
-            monkeypatch.setattr(pg_worker, group, kinds)
-        monkeypatch.setitem(catalogue.CATALOGUE, name, kind)
-
-    return put
 
 
 async def test_the_seven_jobs_of_the_specification(town):
@@ -184,48 +167,6 @@ async def test_progress_is_shown_while_it_runs(town, handle):
         assert not await town.queue.cancel(town.tenant, id_)
         go.set()
         await town.ended(id_)
-
-
-async def test_smaller_priorities_first_and_floods_wait_behind_others(town, handle):
-    served = []
-
-    async def notes(running: Running, _):
-        served.append(running.job_id)
-        return {}
-
-    handle(handler=notes, concurrency=1)
-    flood = [town.reserve(id=f"flood{n:03}") for n in range(300)]
-    await town.add(*flood)
-    await town.add(town.reserve(id="later", priority=5), town.reserve(id="sooner", priority=1))
-    other = uuid4()
-    payload = town.reserve().payload | {"tenantId": str(other)}
-    theirs = [NewJob(name="stock:reserve:create", payload=payload, id=f"o{n}") for n in range(3)]
-    await town.queue.add(other, theirs)
-    async with town.working():
-        await town.ended("flood299", "later", "sooner")
-    assert served.index("sooner") < served.index("later")
-    assert served.index("flood299") < served.index("sooner")
-    assert max(served.index(job.id) for job in theirs) < 10
-    assert [x for x in served if x.startswith("flood")] == [job.id for job in flood]
-
-
-@pytest.mark.parametrize("limit", ["rates", "tenant_rates"])
-async def test_a_rate_limit_spreads_jobs_out(town, handle, limit):
-    at = []
-
-    async def notes(running: Running, _):
-        at.append(time.monotonic())
-        return {}
-
-    handle(handler=notes)
-    getattr(town, limit)["stock:reserve:create"] = 20.0
-    async with town.working():
-        ids = await town.add(*[town.reserve() for _ in range(40)])
-        jobs = await town.ended(*ids)
-    assert all((job.state, job.attempts) == ("COMPLETED", 1) for job in jobs)
-    at.sort()
-    # a second's worth at once, the other twenty at twenty a second
-    assert at[-1] - at[0] >= 0.9
 
 
 async def test_two_workers_share_and_each_effect_is_once(town):
@@ -427,30 +368,3 @@ async def test_a_job_that_kills_its_workers_is_ended(town):
     job = await town.look(id_)
     assert (job.state, job.error[:7]) == ("FAILED", "STALLED")
     assert not await town.operator.fetchval("SELECT count(*) FROM cerniq_queue.pgqueuer")
-
-
-async def test_delayed_jobs_do_not_put_their_tenant_last(town, handle):
-    served = []
-
-    async def notes(running: Running, _):
-        served.append(running.job_id)
-        return {}
-
-    handle(handler=notes, concurrency=1)
-    await town.add(*[town.reserve(delay_s=3600) for _ in range(50)])
-    other = uuid4()
-    payload = town.reserve().payload | {"tenantId": str(other)}
-    flood = [NewJob(name="stock:reserve:create", payload=payload) for _ in range(40)]
-    await town.queue.add(other, flood)
-    await town.add(town.reserve(id="now"))
-    async with town.working():
-        await town.ended("now")
-    assert served.index("now") < 5
-
-
-async def test_a_limit_that_cannot_be_is_refused(database):
-    with pytest.raises(ValidationError):
-        Settings(job_rates={"stock:reserve:create": 0})
-    settings = Settings(database_url=database, job_rates={"stock:reserve:creat": 5})
-    with pytest.raises(InvalidInputError):
-        await run_workers(settings)

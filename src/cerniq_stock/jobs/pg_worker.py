@@ -6,8 +6,10 @@ the attempts and their delays, the timeouts, the results, and that a job ends on
 
 import asyncio
 import json
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -19,12 +21,13 @@ from pgqueuer.qm import QueueManager
 from cerniq_stock.jobs import tickets
 from cerniq_stock.jobs.attempt import Failed, attempt, storable
 from cerniq_stock.jobs.catalogue import CATALOGUE, Kind
+from cerniq_stock.jobs.claims import Claims, claiming_queries
 from cerniq_stock.jobs.finisher import Finisher
 from cerniq_stock.jobs.handlers import FanOut, Running
 from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.pg_queue import SQL
 from cerniq_stock.jobs.rates import Rates
-from cerniq_stock.jobs.tickets import Claims, Ticket
+from cerniq_stock.jobs.tickets import Ticket
 from cerniq_stock.service import Stock
 from cerniq_stock.store.trouble import LOST
 
@@ -32,13 +35,17 @@ log = structlog.get_logger("cerniq_stock.jobs")
 
 BATCH = 50
 AHEAD = 4 * BATCH
-"""Quick jobs that a worker claims at most: while some run and some are written down, more come."""
+"""Of each quick kind a worker claims so many: while some run and some are written down, more come.
+"""
 HEARTBEAT_TIMEOUT_S = 3.0
 """After so long without a sign of life a worker's jobs are taken over."""
 POLL_S = 2.0
-RESTART_DELAY_S = 0.5
+RESTART_DELAY_S = 0.25
+RESTART_DELAY_MAX_S = 4.0
 SLOW_PAUSE_S = 0.5
 """Every change of the queue wakes every manager; for slow jobs it need not look each time."""
+
+Claiming = Callable[[], Claims]
 
 QUICK = [kind for kind in CATALOGUE.values() if kind.timeout_s <= 10]
 SLOW = [kind for kind in CATALOGUE.values() if kind not in QUICK]
@@ -67,9 +74,8 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             finishing = group.create_task(self._finisher.run())
             async with asyncio.TaskGroup() as claiming:
-                claiming.create_task(self._run(QUICK, most=AHEAD))
-                # claimed are only as many as run: another worker may have nothing to do
-                claiming.create_task(self._run(SLOW, most=None))
+                for kinds, claims in self._managed():
+                    claiming.create_task(self._run(kinds, claims))
             finishing.cancel()
 
     def stop(self) -> None:
@@ -83,28 +89,42 @@ class Worker:
         for task in self._tasks:
             task.cancel()
 
-    async def _run(self, kinds: list[Kind], *, most: int | None) -> None:
-        while not self._stopping.is_set():
-            try:
-                await self._run_once(kinds, most)
-            except (*LOST, asyncpg.PostgresError, PgqException, TimeoutError) as error:
-                log.warning("the queue does not answer", error=str(error))
-                await _pause(self._stopping, RESTART_DELAY_S)
+    def _managed(self) -> Iterator[tuple[list[Kind], Claiming]]:
+        """Kinds that share a manager of PgQueuer, and how they are claimed."""
+        free = [kind for kind in QUICK if self._rates.of(kind.name) is None]
+        yield free, partial(Claims, most=AHEAD)
+        # claimed are only as many as run: another worker may have nothing to do
+        free = [kind for kind in SLOW if self._rates.of(kind.name) is None]
+        yield free, partial(Claims, pause_s=SLOW_PAUSE_S)
+        for kind in (*QUICK, *SLOW):
+            if self._rates.of(kind.name) is not None:
+                yield [kind], partial(Claims, rates=self._rates)
 
-    async def _run_once(self, kinds: list[Kind], most: int | None) -> None:
-        claims = Claims(most, pause_s=0.0 if most else SLOW_PAUSE_S)
+    async def _run(self, kinds: list[Kind], claiming: Claiming) -> None:
+        clock = asyncio.get_running_loop().time
+        delay_s = RESTART_DELAY_S
+        while kinds and not self._stopping.is_set():
+            began_at = clock()
+            try:
+                await self._run_once(kinds, claiming())
+            except (*LOST, asyncpg.PostgresError, PgqException, TimeoutError) as error:
+                if clock() - began_at > RESTART_DELAY_MAX_S:
+                    delay_s = RESTART_DELAY_S  # it has worked in between
+                log.warning("the queue does not answer", error=str(error), again_in_s=delay_s)
+                await _pause(self._stopping, delay_s)
+                delay_s = min(2 * delay_s, RESTART_DELAY_MAX_S)
+
+    async def _run_once(self, kinds: list[Kind], claims: Claims) -> None:
         manager = QueueManager(
-            tickets.pooled_queries(self._pool, claims), channel=tickets.SETTINGS.channel
+            claiming_queries(self._pool, claims), channel=tickets.SETTINGS.channel
         )
         for kind in kinds:
-            limit = 0 if most else kind.concurrency
+            limit = kind.concurrency if kind in SLOW else 0
             manager.entrypoint(kind.name, concurrency_limit=limit)(self._handler(kind, claims))
         self._managers.append(manager)
         try:
             await manager.run(
                 batch_size=BATCH,
-                # PgQueuer takes the tickets of finished jobs away a little later, many at a time
-                max_concurrent_tasks=most and 2 * most,
                 dequeue_timeout=timedelta(seconds=POLL_S),
                 heartbeat_timeout=timedelta(seconds=HEARTBEAT_TIMEOUT_S),
                 shutdown_on_listener_failure=True,
@@ -119,18 +139,17 @@ class Worker:
             task = asyncio.current_task()
             assert task is not None
             self._tasks.add(task)
-            claims.begun()
+            claims.begun(kind.name)
             try:
-                await self._handle(kind, job, tickets.unpack(job.payload))
+                await self._handle(kind, tickets.unpack(job.payload))
             finally:
-                claims.ended()
+                claims.ended(kind.name)
                 self._tasks.discard(task)
 
         return handle
 
-    async def _handle(self, kind: Kind, job: Job, ticket: Ticket) -> None:
-        # one that comes back has waited for its turn already
-        wait_s = 0.0 if job.attempts else await self._rates.wait_s(kind.name, ticket.tenant_id)
+    async def _handle(self, kind: Kind, ticket: Ticket) -> None:
+        wait_s = await self._rates.wait_s(kind.name, ticket.tenant_id)
         if wait_s > 0:
             raise RetryRequested(timedelta(seconds=wait_s), "rate limit")
         async with self._room[kind.name]:

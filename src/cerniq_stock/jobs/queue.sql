@@ -148,15 +148,21 @@ FROM unnest($1::uuid[], $2::text[], $3::int8[]) AS x (tenant_id, id, ticket)
 WHERE j.tenant_id = x.tenant_id AND j.id = x.id;
 
 -- name: fail_poison
--- Jobs that were begun again and again: each time their worker died.
+-- Jobs that were begun again and again: each time their worker died. What comes back by itself, after
+-- a failure or for want of a token, is logged as queued again.
 UPDATE cerniq.jobs AS j
 SET status = 'FAILED', finished_at = now(),
-    error = 'STALLED: begun ' || p.picks || ' times; its workers died'
+    error = 'STALLED: begun ' || p.picks || ' times without an end; its workers died'
 FROM (
-    SELECT l.job_id, count(*) AS picks FROM cerniq_queue.pgqueuer_log AS l
-    WHERE l.status = 'picked'
+    SELECT
+        l.job_id,
+        count(*) FILTER (WHERE l.status = 'picked')
+            - count(*) FILTER (WHERE l.status = 'queued') AS picks
+    FROM cerniq_queue.pgqueuer_log AS l
+    WHERE l.status IN ('picked', 'queued')
     GROUP BY l.job_id
-    HAVING count(*) > $1
+    HAVING count(*) FILTER (WHERE l.status = 'picked')
+        - count(*) FILTER (WHERE l.status = 'queued') >= $1
 ) AS p
 WHERE j.ticket = p.job_id AND j.status = 'WAITING'
 RETURNING j.ticket;

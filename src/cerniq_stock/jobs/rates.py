@@ -1,27 +1,53 @@
 """How many jobs may begin per second, for each kind and for each tenant. Off by default.
 
-The figures are shared by all workers: a row for each bucket that is in use.
+The figures are shared by all workers: a row for each bucket that is in use. A token is taken by
+what begins and by nothing else, so a backlog leaves no debt for those who come after it.
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
 
+HORIZON_S = 60.0
+"""A job that found no token asks again within this, however many wait before it."""
+
 _TAKE = """
-INSERT INTO cerniq_queue.rates AS r (bucket, tokens, at)
-VALUES ($1, $2 - 1, clock_timestamp())
-ON CONFLICT (bucket) DO UPDATE
-SET tokens = least(
-        $2, r.tokens + extract(epoch FROM clock_timestamp() - r.at)::float8 * $2
-    ) - 1,
-    at = clock_timestamp()
-RETURNING tokens
+UPDATE cerniq_queue.rates AS r
+SET tokens = x.tokens - x.taken,
+    at = x.now,
+    back_at = CASE
+        WHEN x.taken > 0 THEN r.back_at
+        ELSE least(greatest(r.back_at, x.now) + interval '1 second' / $2, x.now + $4)
+    END
+FROM (
+    SELECT b.bucket, f.now, f.tokens, least($3, floor(f.tokens)) AS taken
+    FROM cerniq_queue.rates AS b
+    CROSS JOIN clock_timestamp() AS c (now)
+    CROSS JOIN LATERAL (
+        SELECT c.now,
+            least(
+                greatest($2, 1), b.tokens + extract(epoch FROM c.now - b.at)::float8 * $2
+            ) AS tokens
+    ) AS f
+    WHERE b.bucket = $1
+    FOR UPDATE OF b
+) AS x
+WHERE r.bucket = x.bucket
+RETURNING x.taken::int4 AS taken, extract(epoch FROM r.back_at - x.now)::float8 AS back_in_s
 """
+"""A second's worth is the most that gathers, and one token at least. Those that get none are told
+times to come back, spread as the tokens are."""
+_OPEN = """
+INSERT INTO cerniq_queue.rates (bucket, tokens, at) VALUES ($1, greatest($2::float8, 1), now())
+ON CONFLICT (bucket) DO NOTHING
+"""
+_GIVE_BACK = "UPDATE cerniq_queue.rates SET tokens = tokens + $2 WHERE bucket = $1"
 
 
 class Rates:
-    """Token buckets, a second's worth deep. `pool` acts as cerniq_operator."""
+    """Token buckets. `pool` acts as cerniq_operator."""
 
     def __init__(
         self,
@@ -33,19 +59,33 @@ class Rates:
         self._per_second = per_second
         self._of_tenant = per_second_of_tenant
 
+    def of(self, name: str) -> float | None:
+        """How many of a kind may begin per second; None: any."""
+        return self._per_second.get(name)
+
+    async def take(self, name: str, most: int) -> int:
+        """Take what there is of a kind's tokens, so many at most."""
+        return (await self._take(name, self._per_second[name], most))[0]
+
+    async def give_back(self, name: str, tokens: int) -> None:
+        """Return what was taken for nothing."""
+        if tokens:
+            await self._pool.execute(_GIVE_BACK, name, tokens)
+
     async def wait_s(self, name: str, tenant_id: UUID) -> float:
-        """Take a token of each bucket the job falls into; how long to wait if there is none.
+        """Take a token of the tenant's; how long to wait before asking again if there is none."""
+        rate = self._of_tenant.get(name)
+        if rate is None:
+            return 0.0
+        taken, back_in_s = await self._take(f"{name} {tenant_id}", rate, 1)
+        return 0.0 if taken else back_in_s
 
-        A job that has to wait has its place: the debt it leaves is what the next one waits for.
-        """
-        waits = [0.0]
-        if name in self._per_second:
-            waits.append(await self._take(name, self._per_second[name]))
-        if name in self._of_tenant:
-            waits.append(await self._take(f"{name} {tenant_id}", self._of_tenant[name]))
-        return max(waits)
-
-    async def _take(self, bucket: str, rate: float) -> float:
+    async def _take(self, bucket: str, rate: float, most: int) -> tuple[int, float]:
         async with self._pool.acquire() as connection:
-            tokens: float = await connection.fetchval(_TAKE, bucket, rate)
-        return max(0.0, -tokens / rate)
+            asked = bucket, rate, most, timedelta(seconds=HORIZON_S)
+            row = await connection.fetchrow(_TAKE, *asked)
+            if row is None:
+                await connection.execute(_OPEN, bucket, rate)
+                row = await connection.fetchrow(_TAKE, *asked)
+        assert row is not None, bucket
+        return row["taken"], row["back_in_s"]

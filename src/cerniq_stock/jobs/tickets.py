@@ -1,16 +1,12 @@
 """What stands in PgQueuer's table for an unfinished job, and where that table is."""
 
-import asyncio
 import json
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import asyncpg
 from pgqueuer.adapters.persistence.qb import QueryBuilderEnvironment, QueryQueueBuilder
-from pgqueuer.db import AsyncpgDriver, AsyncpgPoolDriver
+from pgqueuer.db import AsyncpgDriver
 from pgqueuer.domain.settings import DBSettings, Durability
-from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 
 SETTINGS = DBSettings(db_schema="cerniq_queue", durability=Durability.balanced)
@@ -46,58 +42,11 @@ def priority(of: int, turn: int) -> int:
     return -(of * PRIORITY_STEP + min(turn, PRIORITY_STEP - 1))
 
 
+def builders() -> dict[str, Any]:
+    """What tells PgQueuer's queries where its tables are."""
+    return {"qbe": QueryBuilderEnvironment(SETTINGS), "qbq": QueryQueueBuilder(SETTINGS)}
+
+
 def queries(connection: Any) -> Queries:
     """PgQueuer on one connection, within its transaction."""
-    return Queries(
-        AsyncpgDriver(connection),
-        qbe=QueryBuilderEnvironment(SETTINGS),
-        qbq=QueryQueueBuilder(SETTINGS),
-    )
-
-
-def pooled_queries(pool: asyncpg.Pool, claims: "Claims") -> Queries:
-    """PgQueuer on a pool, for a worker."""
-    return _Paced(
-        AsyncpgPoolDriver(pool),
-        qbe=QueryBuilderEnvironment(SETTINGS),
-        qbq=QueryQueueBuilder(SETTINGS),
-        claims=claims,
-    )
-
-
-class Claims:
-    """What a worker has claimed and not finished. Lets it claim in batches, not job by job."""
-
-    def __init__(self, most: int | None, pause_s: float = 0.0) -> None:
-        self._most = most
-        self._pause_s = pause_s
-        self._claimed_at = 0.0
-        self._open = 0
-        self._changed = asyncio.Event()
-
-    def begun(self) -> None:
-        """Note that a job has come."""
-        self._open += 1
-
-    def ended(self) -> None:
-        """Note that a job is done with."""
-        self._open -= 1
-        self._changed.set()
-
-    async def room(self, batch: int) -> None:
-        """Wait until a whole batch may be claimed, and the last claim is `pause_s` ago."""
-        clock = asyncio.get_running_loop().time
-        await asyncio.sleep(max(0.0, self._claimed_at + self._pause_s - clock()))
-        self._claimed_at = clock()
-        while self._most is not None and self._open + batch > self._most:
-            self._changed.clear()
-            await self._changed.wait()
-
-
-@dataclass
-class _Paced(Queries):
-    claims: Claims = field(kw_only=True)
-
-    async def dequeue(self, batch_size: int, *args: Any, **rest: Any) -> list[Job]:
-        await self.claims.room(batch_size)
-        return await super().dequeue(batch_size, *args, **rest)
+    return Queries(AsyncpgDriver(connection), **builders())

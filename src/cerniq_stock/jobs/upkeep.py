@@ -22,7 +22,7 @@ log = structlog.get_logger("cerniq_stock.jobs")
 EVERY_S = 30.0
 GAUGES_EVERY_S = 5.0
 MOST_PICKS = 10
-"""Twice the most attempts there are."""
+"""So often a job may be begun without an end before nobody begins it again."""
 
 
 class Upkeep:

@@ -54,11 +54,19 @@ def plan_again(uses: int) -> bool:
 PLANNED_AGAIN = 64
 
 
+async def _open(*args: Any, **options: Any) -> asyncpg.Connection:
+    """Connect. A database that takes no connections for now is like one that is starting."""
+    try:
+        return await asyncpg.connect(*args, **options)
+    except asyncpg.ObjectNotInPrerequisiteStateError as error:
+        raise asyncpg.CannotConnectNowError(str(error)) from error
+
+
 async def connect(
     dsn: str, role: Role = "cerniq_app", settings: Mapping[str, str] | None = None
 ) -> asyncpg.Connection:
     """Open a connection that acts as `role`. `settings` override the defaults."""
-    return await asyncpg.connect(
+    return await _open(
         dsn, timeout=10, server_settings={**_LIMITS, "role": role, **(settings or {})}
     )
 
@@ -74,6 +82,7 @@ def create_pool(dsn: str, role: Role, *, max_size: int, reset: bool = True) -> A
         min_size=0,
         max_size=max_size,
         server_settings={**_LIMITS, "role": role},
+        connect=_open,
         reset=None if reset else _leave,
     )
 

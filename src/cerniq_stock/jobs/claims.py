@@ -1,0 +1,104 @@
+"""How a worker claims: in batches, of each kind so many ahead, as fast as a kind's rate allows."""
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from pgqueuer.db import AsyncpgPoolDriver
+from pgqueuer.models import Job
+from pgqueuer.queries import Queries
+
+from cerniq_stock.jobs import tickets
+from cerniq_stock.jobs.rates import Rates
+
+LOOK_AGAIN_S = 0.05
+"""While some kinds have no room the others are looked at so often."""
+NO_TOKEN_PAUSE_S = 0.1
+
+
+class Claims:
+    """What a worker has claimed and not finished, by kind.
+
+    `most` of a kind are claimed ahead, so one whose handlers hang leaves the others their room.
+    Claims are `pause_s` apart. With `rates` all kinds are of limited rate, and there is only one.
+    """
+
+    def __init__(
+        self, *, most: int | None = None, pause_s: float = 0.0, rates: Rates | None = None
+    ) -> None:
+        self.rates = rates
+        self._most = most
+        self._pause_s = pause_s
+        self._claimed_at = 0.0
+        self._open: Counter[str] = Counter()
+        self._changed = asyncio.Event()
+
+    def begun(self, kind: str) -> None:
+        """Note that a job has come."""
+        self._open[kind] += 1
+
+    def ended(self, kind: str) -> None:
+        """Note that a job is done with."""
+        self._open[kind] -= 1
+        self._changed.set()
+
+    def has_room(self, kind: str, batch: int) -> bool:
+        """Tell whether a whole batch of a kind may be claimed."""
+        return self._most is None or self._open[kind] + batch <= self._most
+
+    async def pause(self) -> None:
+        """Wait until the last claim is long enough ago."""
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(max(0.0, self._claimed_at + self._pause_s - clock()))
+        self._claimed_at = clock()
+
+    async def more_room(self, kinds: set[str], batch: int) -> None:
+        """Wait until one of these kinds has room again, but not for long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_AGAIN_S):
+                while not any(self.has_room(kind, batch) for kind in kinds):
+                    self._changed.clear()
+                    await self._changed.wait()
+
+
+def claiming_queries(pool: Any, claims: Claims) -> Queries:
+    """PgQueuer on a pool, claiming as `claims` says."""
+    return _Claiming(AsyncpgPoolDriver(pool), **tickets.builders(), claims=claims)
+
+
+@dataclass
+class _Claiming(Queries):
+    claims: Claims = field(kw_only=True)
+
+    async def dequeue(
+        self, batch_size: int, entrypoints: dict[Any, Any], *args: Any, **rest: Any
+    ) -> list[Job]:
+        await self.claims.pause()
+        if self.claims.rates is not None:
+            (name,) = entrypoints
+            return await self._at_rate(self.claims.rates, name, batch_size, entrypoints, **rest)
+        while True:
+            ready = {k: v for k, v in entrypoints.items() if self.claims.has_room(k, batch_size)}
+            if ready:
+                jobs = await super().dequeue(batch_size, ready, *args, **rest)
+                if jobs or len(ready) == len(entrypoints):
+                    return jobs
+            await self.claims.more_room(entrypoints.keys() - ready.keys(), batch_size)
+
+    async def _at_rate(
+        self, rates: Rates, name: str, batch_size: int, entrypoints: dict[Any, Any], **rest: Any
+    ) -> list[Job]:
+        """Claim no more than there are tokens."""
+        tokens = await rates.take(name, batch_size)
+        if not tokens:
+            await asyncio.sleep(NO_TOKEN_PAUSE_S)
+            return []
+        claimed = 0
+        try:
+            jobs = await super().dequeue(tokens, entrypoints, **rest)
+            claimed = len(jobs)
+            return jobs
+        finally:
+            await rates.give_back(name, tokens - claimed)
