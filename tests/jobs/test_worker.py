@@ -14,6 +14,7 @@ from cerniq_stock.jobs import catalogue
 from cerniq_stock.jobs.attempt import Done
 from cerniq_stock.jobs.handlers import Running
 from cerniq_stock.jobs.metrics import Metrics
+from cerniq_stock.jobs.payloads import CheckExpired
 from cerniq_stock.jobs.port import JobState, NewJob
 from cerniq_stock.jobs.upkeep import Upkeep
 
@@ -236,6 +237,7 @@ async def test_metrics_have_the_specifications_names(town):
         for metric in town.metrics.registry.collect()
         for sample in metric.samples
         if sample.labels in ({}, {"status": "ACTIVE", "type": "SOFT"})
+        or sample.labels.get("error_type") in {"INVALID_PAYLOAD", "NOT_CONFIGURED"}
         or sample.labels == {"job": "stock:reserve:create", "state": "DELAYED"}
     }
     assert found["stock_reservations_created_total"] == 1
@@ -250,7 +252,9 @@ def test_a_series_of_each_tenant_by_setting_only():
     tenant = uuid4()
     for label in (False, True):
         metrics = Metrics(tenant_label=label)
-        metrics.attempted(tenant, "stock:reserve:create", Done({"status": "ACTIVE"}), 0.1, {})
+        outcome = Done({"status": "ACTIVE"})
+        asked = CheckExpired(tenantId=tenant)
+        metrics.attempted(tenant, "stock:reserve:check-expired", outcome, 0.1, asked)
         text = generate_latest(metrics.registry).decode()
         assert (f'tenant="{tenant}"' in text) is label
 

@@ -4,18 +4,21 @@ import asyncio
 import time
 import traceback
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import structlog
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cerniq_stock.errors import CerniqError, InvalidInputError, NotFoundError
 from cerniq_stock.jobs.catalogue import Kind
 from cerniq_stock.jobs.handlers import NotConfiguredError, Running
-from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.payloads import problem
 from cerniq_stock.jobs.port import PLATFORM
 from cerniq_stock.logs import CONTEXT
+
+if TYPE_CHECKING:
+    from cerniq_stock.jobs.metrics import Metrics
 
 log = structlog.get_logger("cerniq_stock.jobs")
 
@@ -32,11 +35,15 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The attempt failed. `for_good`: no other attempt would do better."""
+    """The attempt failed. `for_good`: no other attempt would do better.
+
+    `code` is one of few words, that it can be a label (`error_type`, §2.5); `error` says it all.
+    """
 
     error: str
     traceback: str | None
     for_good: bool
+    code: str = CerniqError.code
 
 
 Outcome = Done | Failed
@@ -52,7 +59,7 @@ def storable(text: str | None) -> str | None:
 
 
 async def attempt(
-    kind: Kind, running: Running, payload: Any, *, trace_id: str | None, metrics: Metrics
+    kind: Kind, running: Running, payload: Any, *, trace_id: str | None, metrics: "Metrics"
 ) -> Outcome:
     """Run a job once, within its time, in a task of its own. Raises nothing but cancellation."""
     started = time.perf_counter()
@@ -64,38 +71,50 @@ async def attempt(
             "trace_id": trace_id or running.job_id,
         }
     )
-    outcome = await _outcome(kind, running, payload)
+    asked = _read(kind, running.tenant_id, payload)
+    outcome = asked if isinstance(asked, Failed) else await _outcome(kind, running, asked)
     took_s = time.perf_counter() - started
-    metrics.attempted(running.tenant_id, kind.name, outcome, took_s, payload)
+    metrics.attempted(running.tenant_id, kind.name, outcome, took_s, asked)
     _tell(outcome, took_s)
     return outcome
 
 
-async def _outcome(kind: Kind, running: Running, payload: Any) -> Outcome:
+def _read(kind: Kind, tenant_id: UUID, payload: Any) -> BaseModel | Failed:
     try:
         asked = kind.payload.model_validate(payload)
     except ValidationError as error:
-        return Failed(f"INVALID_PAYLOAD: {problem(error)}", None, for_good=True)
-    if getattr(asked, "tenant_id", PLATFORM) != running.tenant_id:
-        return Failed("INVALID_PAYLOAD: tenantId is not the job's", None, for_good=True)
+        return _failed("INVALID_PAYLOAD", problem(error), for_good=True)
+    if getattr(asked, "tenant_id", PLATFORM) != tenant_id:
+        return _failed("INVALID_PAYLOAD", "tenantId is not the job's", for_good=True)
+    return asked
+
+
+async def _outcome(kind: Kind, running: Running, asked: BaseModel) -> Outcome:
     limit = asyncio.timeout(kind.timeout_s)
     try:
         async with limit:
             return Done(await kind.handler(running, asked))
     except _FOR_GOOD as error:
-        return Failed(_sentence(error), None, for_good=True)
+        return _failed(_code(error), str(error), for_good=True)
     except Exception as error:  # noqa: BLE001 - whatever it is, the job has failed
         if isinstance(error, TimeoutError) and limit.expired():
-            return Failed(f"TIMEOUT: took longer than {kind.timeout_s:g} s", None, for_good=False)
-        return Failed(_sentence(error), traceback.format_exc(limit=-20), for_good=False)
+            return _failed("TIMEOUT", f"took longer than {kind.timeout_s:g} s")
+        return _failed(_code(error), str(error), traceback.format_exc(limit=-20))
 
 
-def _sentence(error: Exception) -> str:
+def _failed(
+    code: str, says: str, traceback_: str | None = None, *, for_good: bool = False
+) -> Failed:
+    return Failed(f"{code}: {says}", traceback_, for_good, code)
+
+
+def _code(error: Exception) -> str:
+    """Name the trouble: errors of the code are few, whatever they say."""
     if isinstance(error, CerniqError):
-        return f"{error.code}: {error}"
+        return error.code
     if isinstance(error, NotConfiguredError):
-        return f"NOT_CONFIGURED: {error}"
-    return f"{type(error).__name__}: {error}"
+        return "NOT_CONFIGURED"
+    return type(error).__name__
 
 
 def _tell(outcome: Outcome, took_s: float) -> None:

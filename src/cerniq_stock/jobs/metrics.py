@@ -4,13 +4,13 @@ Counters and histograms are counted where jobs run; gauges are looked up every f
 tenant's label makes a series of each tenant, so it is there by setting only.
 """
 
-from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from pydantic import BaseModel
 
-if TYPE_CHECKING:
-    from cerniq_stock.jobs.attempt import Outcome
+from cerniq_stock.jobs.attempt import Failed, Outcome
+from cerniq_stock.jobs.payloads import ReserveCreate, ReserveRelease
 
 _QUICK = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _SLOW = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120)
@@ -28,13 +28,16 @@ class Metrics:
         self._define_writer()
 
     def _define_stock(self) -> None:
+        """Name them as §2.5, §3.5 and §4.5 do."""
         self._created = self._counter(
             "stock_reservations_created_total",
             "Reservations answered, by the answer's status and the type asked for.",
             *("status", "type"),
         )
         self._not_created = self._counter(
-            "stock_reservations_failed_total", "Attempts to reserve that ended in an error."
+            "stock_reservations_failed_total",
+            "Attempts to reserve that ended in an error, by its code.",
+            "error_type",
         )
         self._creating_s = self._histogram(
             "stock_reservation_duration_seconds", "How long an attempt to reserve took.", _QUICK
@@ -43,7 +46,9 @@ class Metrics:
             "stock_releases_total", "Releases answered, by reason.", "reason"
         )
         self._not_released = self._counter(
-            "stock_releases_failed_total", "Attempts to release that ended in an error."
+            "stock_releases_failed_total",
+            "Attempts to release that ended in an error, by its code.",
+            "error_type",
         )
         self._releasing_s = self._histogram(
             "stock_release_duration_seconds", "How long an attempt to release took.", _QUICK
@@ -53,7 +58,9 @@ class Metrics:
             "stock_sync_completed_total", "Syncs completed, by ERP and kind.", "erp", "sync_type"
         )
         self._not_synced = self._counter(
-            "stock_sync_failed_total", "Attempts to sync that ended in an error."
+            "stock_sync_failed_total",
+            "Attempts to sync that ended in an error, by its code.",
+            "error_type",
         )
         self._syncing_s = self._histogram(
             "stock_sync_duration_seconds", "How long an attempt to sync took.", _SLOW
@@ -132,33 +139,36 @@ class Metrics:
     # -- what attempts tell -----------------------------------------------------------------
 
     def attempted(
-        self, tenant_id: UUID, name: str, outcome: "Outcome", took_s: float, payload: Any
+        self,
+        tenant_id: UUID,
+        name: str,
+        outcome: Outcome,
+        took_s: float,
+        asked: BaseModel | Failed,
     ) -> None:
-        """Count an attempt of a job."""
-        result = getattr(outcome, "result", None)
+        """Count an attempt of a job, with the labels of §2.5 and §3.5.
+
+        `asked` is the payload as it was read, if it could be. None of the payload itself becomes a
+        label: it may say anything, and each word would be a series.
+        """
         tenant = [str(tenant_id)] if self._tenant else []
-        self._count(self._jobs, name, "failed" if result is None else "done", *tenant)
+        ended = "failed" if isinstance(outcome, Failed) else "done"
+        self._jobs.labels(name, ended, *tenant).inc()
         self._job_s.labels(name).observe(took_s)
-        asked = payload if isinstance(payload, dict) else {}
         match name:
             case "stock:reserve:create":
-                self._creating_s.observe(took_s)
-                if result is None:
-                    self._count(self._not_created, *tenant)
-                else:
-                    kind = asked.get("reservationType", "SOFT")
-                    self._count(self._created, str(result.get("status")), str(kind), *tenant)
+                duration_s, failures = self._creating_s, self._not_created
             case "stock:reserve:release":
-                self._releasing_s.observe(took_s)
-                if result is None:
-                    self._count(self._not_released, *tenant)
-                else:
-                    self._count(self._released, str(asked.get("reason")), *tenant)
+                duration_s, failures = self._releasing_s, self._not_released
             case "stock:sync:erp" | "stock:sync:oblio":
-                self._syncing_s.observe(took_s)
-                if result is None:
-                    self._count(self._not_synced, *tenant)
-
-    @staticmethod
-    def _count(counter: Counter, *labels: str) -> None:
-        (counter.labels(*labels) if labels else counter).inc()
+                duration_s, failures = self._syncing_s, self._not_synced
+            case _:
+                return
+        duration_s.observe(took_s)
+        if isinstance(outcome, Failed):
+            failures.labels(outcome.code, *tenant).inc()
+        elif isinstance(asked, ReserveCreate):
+            status = outcome.result.get("status")
+            self._created.labels(status, asked.reservation_type, *tenant).inc()
+        elif isinstance(asked, ReserveRelease):
+            self._released.labels(asked.reason, *tenant).inc()
