@@ -137,3 +137,15 @@ def test_no_raw_payload_becomes_a_label():
     ]
     assert labels
     assert WORD not in labels
+
+
+@pytest.mark.parametrize(("took_s", "at_most"), [(11, 30), (45, 60), (119, 120)])
+def test_how_long_slow_jobs_take_can_be_told_apart(took_s, at_most):
+    metrics = Metrics()
+    name = "stock:reserve:check-expired"
+    asked = catalogue.CATALOGUE[name].payload(tenantId=TENANT)
+    metrics.attempted(TENANT, name, Done({}), took_s, asked)
+    found = series(metrics, "stock_job_duration_seconds_bucket")
+    assert min(float(le) for (_, le), count in found.items() if count) == at_most
+    longest = max(kind.timeout_s for kind in catalogue.CATALOGUE.values())
+    assert max(float(le) for _, le in found if le != "+Inf") >= longest
