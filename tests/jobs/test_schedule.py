@@ -9,8 +9,10 @@ import pytest
 from cronsim import CronSimError
 
 from cerniq_stock.domain.commands import Item
+from cerniq_stock.jobs import schedule
 from cerniq_stock.jobs.port import PLATFORM, JobState
 from cerniq_stock.jobs.schedule import LOCAL, Scheduler, next_after, targets
+from cerniq_stock.store.catalog import NewTenant
 
 SPRING = datetime(2027, 3, 28, tzinfo=ZoneInfo(LOCAL))
 AUTUMN = datetime(2026, 10, 25, tzinfo=ZoneInfo(LOCAL))
@@ -94,16 +96,28 @@ async def test_check_expired_fans_out_to_every_tenant_once(town):
         (job,) = await town.ended(job.id)
     assert (job.name, job.state) == ("stock:reserve:check-expired", JobState.COMPLETED)
     assert job.result == {"expired": 0}
-    assert (await town.queue.get(PLATFORM, dispatch.id)).result == {"added": 1}
+    assert (await town.queue.get(PLATFORM, dispatch.id)).result == {"added": 0}
+
+
+async def test_many_tenants_get_their_jobs_chunk_by_chunk_and_once(town, monkeypatch):
+    monkeypatch.setattr(schedule, "CHUNK", 2)
+    others = [(await town.stock.create_tenant(NewTenant(f"Shop {n}"))).id for n in range(4)]
+    scheduler = Scheduler(town.operator, town.queue)
+    due_at = datetime.now(UTC)
+    assert await scheduler.fan_out("check-expired-reservations", due_at) == 5
+    assert await scheduler.fan_out("check-expired-reservations", due_at) == 0
+    assert all([len(await town.queue.jobs(tenant)) == 1 for tenant in (town.tenant, *others)])
+    tickets = await town.operator.fetchval("SELECT count(*) FROM cerniq_queue.pgqueuer")
+    assert tickets == 5
 
 
 async def test_integrations_get_the_common_schedule_or_their_own(town, superuser):
     schedules = {"SAGA": "*/15 * * * *", "OBLIO": None, "CUSTOM_API": "5 7 * * 1"}
-    for system, schedule in schedules.items():
+    for system, expression in schedules.items():
         await superuser.execute(
             "INSERT INTO erp_integrations (tenant_id, erp_system, name, config_encrypted,"
             " sync_schedule) VALUES ($1, $2, $2, '', $3)",
-            *(town.tenant, system, schedule),
+            *(town.tenant, system, expression),
         )
     scheduler = Scheduler(town.operator, town.queue)
     await scheduler.tick()
@@ -112,9 +126,9 @@ async def test_integrations_get_the_common_schedule_or_their_own(town, superuser
     assert own["expression"] == "5 7 * * 1"
     assert own["next_at"] == next_after("5 7 * * 1", LOCAL, now)
 
-    async def added(schedule: str) -> set[tuple[str, str, str]]:
+    async def added(name: str) -> set[tuple[str, str, str]]:
         before = {job.id for job in await town.queue.jobs(town.tenant)}
-        await scheduler.fan_out(schedule, now)
+        await scheduler.fan_out(name, now)
         return {
             (job.name, job.payload["erpSystem"], job.payload["syncType"])
             for job in await town.queue.jobs(town.tenant)

@@ -32,8 +32,8 @@ SQL = parse((files("cerniq_stock.jobs") / "queue.sql").read_text(encoding="utf-8
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 
-Keyed = tuple[str, str, NewJob]
-"""A job with its id and the key of its effect."""
+Keyed = tuple[UUID, str, str, NewJob]
+"""A job with its tenant, its id and the key of its effect."""
 
 
 class PostgresQueue:
@@ -67,6 +67,16 @@ class PostgresQueue:
             async with self._as(tenant_id) as own:
                 await _add(own, tenant_id, new)
         return tuple(id_ for id_, _ in new)
+
+    async def add_across(self, connection: Connection, jobs: Sequence[tuple[UUID, NewJob]]) -> int:
+        """Add a job to each of many tenants, in one go; returns how many are new.
+
+        `connection` acts as cerniq_operator, in a transaction. Each job begins a turn of its own.
+        """
+        keyed = [(tenant_id, *_keyed(*checked(tenant_id, job))) for tenant_id, job in jobs]
+        kinds = {job.name: job for _, job in jobs}
+        floors = {name: await _turn(connection, job) for name, job in kinds.items()}
+        return await _add_new(connection, keyed, [floors[job.name] for _, job in jobs])
 
     async def get(self, tenant_id: UUID, job_id: str) -> JobView | None:
         """Look a job up."""
@@ -108,8 +118,8 @@ class PostgresQueue:
                 trace_id=row["trace_id"],
             )
             turn = await _turn(connection, again)
-            keyed = [(job_id, row["effect_key"], again)]
-            (ticket,) = await _issue(connection, tenant_id, keyed, [turn])
+            keyed = [(tenant_id, job_id, row["effect_key"], again)]
+            (ticket,) = await _issue(connection, keyed, [turn])
             await connection.execute(SQL["retry"], tenant_id, job_id, ticket, turn)
             return True
 
@@ -147,32 +157,37 @@ async def _add(connection: Connection, tenant_id: UUID, jobs: Sequence[tuple[str
     ids = [id_ for id_, _ in jobs]
     rows = await connection.fetch(SQL["known"], tenant_id, ids)
     known = {row["id"]: row["name"] for row in rows}
-    new: dict[str, tuple[str, str, NewJob]] = {}
+    new: dict[str, Keyed] = {}
     for id_, job in jobs:
         if known.get(id_, job.name) != job.name:
             raise InvalidInputError("jobId", f"Job {id_} is known as one of {known[id_]}")
         if id_ not in known:
-            new.setdefault(id_, (id_, f"job_{new_id()}", job))
+            new.setdefault(id_, (tenant_id, *_keyed(id_, job)))
     if new:
-        await _add_new(connection, tenant_id, list(new.values()))
+        turns = await _turns(connection, [job for *_, job in new.values()])
+        await _add_new(connection, list(new.values()), turns)
 
 
-async def _add_new(connection: Connection, tenant_id: UUID, new: list[Keyed]) -> None:
-    turns = await _turns(connection, [job for _, _, job in new])
-    issued = await _issue(connection, tenant_id, new, turns)
+def _keyed(id_: str, job: NewJob) -> tuple[str, str, NewJob]:
+    return id_, f"job_{new_id()}", job
+
+
+async def _add_new(connection: Connection, new: Sequence[Keyed], turns: Sequence[int]) -> int:
+    issued = await _issue(connection, new, turns)
     rows = [
         (
-            *(id_, job.name, _json(job.payload), job.priority, turn, ticket),
+            *(tenant_id, id_, job.name, _json(job.payload), job.priority, turn, ticket),
             *(job.trace_id, job.delay_s, key),
         )
-        for (id_, key, job), turn, ticket in zip(new, turns, issued, strict=True)
+        for (tenant_id, id_, key, job), turn, ticket in zip(new, turns, issued, strict=True)
     ]
     columns = zip(*rows, strict=True)
-    added = {row["id"] for row in await connection.fetch(SQL["add"], tenant_id, *columns)}
+    added = {row["ticket"] for row in await connection.fetch(SQL["add"], *columns)}
     # another producer was faster with the same id: his job stands, our ticket goes
-    void = [ticket for (id_, _, _), ticket in zip(new, issued, strict=True) if id_ not in added]
+    void = [ticket for ticket in issued if ticket not in added]
     if void:
         await tickets.queries(connection).mark_job_as_cancelled(void)
+    return len(added)
 
 
 async def _turns(connection: Connection, jobs: Sequence[NewJob]) -> list[int]:
@@ -193,24 +208,16 @@ async def _turn(connection: Connection, job: NewJob) -> int:
     return turn
 
 
-async def _issue(
-    connection: Connection,
-    tenant_id: UUID,
-    jobs: Sequence[Keyed],
-    turns: Sequence[int],
-) -> list[Any]:
+async def _issue(connection: Connection, jobs: Sequence[Keyed], turns: Sequence[int]) -> list[Any]:
     packed: list[bytes | None] = [
         tickets.pack(Ticket(tenant_id, id_, key, job.trace_id, job.payload))
-        for id_, key, job in jobs
+        for tenant_id, id_, key, job in jobs
     ]
     return await tickets.queries(connection).enqueue(
-        [job.name for _, _, job in jobs],
+        [job.name for *_, job in jobs],
         packed,
-        [
-            tickets.priority(job.priority, turn)
-            for (_, _, job), turn in zip(jobs, turns, strict=True)
-        ],
-        [timedelta(seconds=job.delay_s) for _, _, job in jobs],
+        [tickets.priority(job.priority, turn) for (*_, job), turn in zip(jobs, turns, strict=True)],
+        [timedelta(seconds=job.delay_s) for *_, job in jobs],
     )
 
 

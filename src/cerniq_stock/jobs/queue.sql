@@ -10,19 +10,19 @@ INSERT INTO cerniq.jobs (
     tenant_id, id, name, payload, priority, turn, ticket, trace_id, run_at, effect_key
 )
 SELECT
-    $1, x.id, x.name, x.payload, x.priority, x.turn, x.ticket, x.trace_id,
+    x.tenant_id, x.id, x.name, x.payload, x.priority, x.turn, x.ticket, x.trace_id,
     now() + x.delay_s * interval '1 second', x.effect_key
 FROM unnest(
-    $2::text[], $3::text[], $4::jsonb[], $5::int2[], $6::int4[], $7::int8[], $8::text[],
-    $9::float8[], $10::text[]
-) AS x (id, name, payload, priority, turn, ticket, trace_id, delay_s, effect_key)
+    $1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::int2[], $6::int4[], $7::int8[],
+    $8::text[], $9::float8[], $10::text[]
+) AS x (tenant_id, id, name, payload, priority, turn, ticket, trace_id, delay_s, effect_key)
 ON CONFLICT (tenant_id, id) DO UPDATE
 SET name = EXCLUDED.name, payload = EXCLUDED.payload, priority = EXCLUDED.priority,
     turn = EXCLUDED.turn, ticket = EXCLUDED.ticket, trace_id = EXCLUDED.trace_id,
     run_at = EXCLUDED.run_at, effect_key = EXCLUDED.effect_key, created_at = now(),
     status = 'WAITING', finished_at = NULL
 WHERE jobs.status = 'CANCELLED'
-RETURNING id;
+RETURNING ticket;
 
 -- name: jobs
 -- The newest first. What PgQueuer says of a ticket decides between waiting, delayed and active.

@@ -28,6 +28,7 @@ log = structlog.get_logger("cerniq_stock.jobs")
 
 LOCAL = "Europe/Bucharest"
 EVERY_QUARTER = "*/15 * * * *"
+CHUNK = 500
 LOOK_AGAIN_S = 30.0
 RETRY_S = 1.0
 FIELDS = 5
@@ -116,6 +117,11 @@ def job_id(schedule: str, due_at: datetime) -> str:
     return f"{schedule}@{due_at.astimezone(UTC):%Y%m%dT%H%M%SZ}"
 
 
+def _target_id(schedule: str, payload: dict[str, Any], due_at: datetime) -> str:
+    of = payload.get("erpSystem")
+    return job_id(schedule if of is None else f"{schedule}-{of}", due_at)
+
+
 class Scheduler:
     """Adds the jobs of schedules as they come due. `pool` acts as cerniq_operator."""
 
@@ -158,7 +164,8 @@ class Scheduler:
             name="stock:schedule:dispatch", payload=payload, id=job_id(row["name"], due_at)
         )
         await self._queue.add(PLATFORM, [job], connection=connection)
-        following = next_after(row["expression"], row["timezone"], now)
+        # it may have come due after `now` was asked for
+        following = next_after(row["expression"], row["timezone"], max(now, due_at))
         await connection.execute(SQL["advance_schedule"], row["tenant_id"], row["name"], following)
         log.info("schedule came due", schedule=row["name"], due_at=due_at.isoformat())
 
@@ -192,11 +199,17 @@ class Scheduler:
             tenants = [row["id"] for row in await connection.fetch(SQL["all_tenants"])]
             integrations = await self._integrations(connection)
         added = 0
-        for tenant_id, name, payload in targets(schedule, tenants, integrations):
-            of = payload.get("erpSystem", "")
-            id_ = job_id(f"{schedule}{'-' if of else ''}{of}", due_at)
-            await self._queue.add(tenant_id, [NewJob(name=name, payload=payload, id=id_)])
-            added += 1
+        meant = list(targets(schedule, tenants, integrations))
+        for start in range(0, len(meant), CHUNK):
+            jobs = [
+                (
+                    tenant_id,
+                    NewJob(name=name, payload=payload, id=_target_id(schedule, payload, due_at)),
+                )
+                for tenant_id, name, payload in meant[start : start + CHUNK]
+            ]
+            async with self._pool.acquire() as connection, connection.transaction():
+                added += await self._queue.add_across(connection, jobs)
         return added
 
     async def _integrations(self, connection: Any) -> list[Integration]:
