@@ -1,6 +1,7 @@
 """One attempt of a job, whatever transport brought it: check, run in time, say how it ended."""
 
 import asyncio
+import logging
 import time
 import traceback
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from cerniq_stock.errors import CerniqError, InvalidInputError, NotFoundError
 from cerniq_stock.jobs.catalogue import Kind
 from cerniq_stock.jobs.handlers import NotConfiguredError, Running
-from cerniq_stock.jobs.payloads import problem
+from cerniq_stock.jobs.payloads import ReserveCreate, problem
 from cerniq_stock.jobs.port import PLATFORM
 from cerniq_stock.logs import CONTEXT
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from cerniq_stock.jobs.metrics import Metrics
 
 log = structlog.get_logger("cerniq_stock.jobs")
+_heard = logging.getLogger("cerniq_stock.jobs").isEnabledFor
+"""Asked before a line is made: structlog drops it late, after a tenth of its cost."""
 
 _FOR_GOOD = (InvalidInputError, NotFoundError, NotConfiguredError)
 """Trying again would end the same way."""
@@ -72,7 +75,12 @@ async def attempt(
         }
     )
     asked = _read(kind, running.tenant_id, payload)
-    outcome = asked if isinstance(asked, Failed) else await _outcome(kind, running, asked)
+    if isinstance(asked, Failed):
+        outcome: Outcome = asked
+    else:
+        if _heard(logging.INFO):
+            log.info("job started", **_asked_figures(running, asked))
+        outcome = await _outcome(kind, running, asked)
     took_s = time.perf_counter() - started
     metrics.attempted(running.tenant_id, kind.name, outcome, took_s, asked)
     _tell(outcome, took_s)
@@ -115,6 +123,31 @@ def _code(error: Exception) -> str:
     if isinstance(error, NotConfiguredError):
         return "NOT_CONFIGURED"
     return type(error).__name__
+
+
+_ASKED = (
+    "negotiation_id",
+    "reservation_id",
+    "order_id",
+    "reason",
+    "erp_system",
+    "sync_type",
+    "schedule",
+)
+"""What the specification's lines say at the start of a job (§2.5, §3.5, §4.5)."""
+MOST_LOGGED = 100
+"""Characters: what travels may be of any length, and was not checked by the engine yet."""
+
+
+def _asked_figures(running: Running, asked: BaseModel) -> dict[str, Any]:
+    said = [(name, getattr(asked, name, None)) for name in _ASKED]
+    figures: dict[str, Any] = {
+        name: str(value)[:MOST_LOGGED] for name, value in said if value is not None
+    }
+    if isinstance(asked, ReserveCreate):
+        figures["items_count"] = len(asked.items)
+        figures["reservation_key"] = running.key(asked.reservation_key)[:MOST_LOGGED]
+    return figures
 
 
 def _tell(outcome: Outcome, took_s: float) -> None:
