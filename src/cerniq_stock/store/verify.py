@@ -52,7 +52,10 @@ RULES = {
     "order.reserved": "what an order's line has reserved is what its reservation holds for it",
     "order.moved": "what of an order was deducted and returned is the sum of its movements",
     "order.figures": "no more of an order's line is reserved, sold and released than was ordered",
-    "order.reservation": "an order has one reservation, without end",
+    "order.released": "what an order's reservation gave back, and what it never held, was released",
+    "order.reservation": "an order has one reservation, without end; which it names exists",
+    "order.negotiation": "an order's negotiation is one of its tenant's",
+    "order.lines": "an order has lines",
     "order.status": "an order's status follows from its lines",
 }
 """What must always hold, by the name under which a difference is reported."""

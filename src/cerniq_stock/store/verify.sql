@@ -288,9 +288,12 @@ WHERE ($1::uuid IS NULL OR r.tenant_id = $1)
     AND v.broken;
 
 -- name: orders
--- The lines of orders beside what their reservations hold and beside the sales and returns that
--- name the order: each quantity was moved once.
-WITH lines AS NOT MATERIALIZED (
+-- The lines of orders beside what their reservations hold and beside the movements that name the
+-- order: each quantity was moved once. Once an order is reserved nothing of it is open, so what was
+-- ordered and neither held nor sold without being held was released before, without a movement.
+WITH orders AS NOT MATERIALIZED (
+    SELECT * FROM stock_orders WHERE $1::uuid IS NULL OR tenant_id = $1
+), lines AS NOT MATERIALIZED (
     SELECT * FROM stock_order_lines WHERE $1::uuid IS NULL OR tenant_id = $1
 ), holding AS MATERIALIZED (
     SELECT tenant_id, id, order_id, status, expires_at
@@ -306,16 +309,34 @@ WITH lines AS NOT MATERIALIZED (
     SELECT
         tenant_id, order_id, product_id,
         -sum(total_delta) FILTER (WHERE type = 'SALE') AS sold,
-        sum(total_delta) FILTER (WHERE type = 'RETURN') AS returned
+        sum(total_delta) FILTER (WHERE type = 'RETURN') AS returned,
+        sum(reserved_delta) FILTER (WHERE type = 'RESERVATION') AS reserved,
+        -sum(reserved_delta) FILTER (WHERE type = 'RELEASE') AS released,
+        -sum(total_delta) FILTER (WHERE type = 'SALE' AND reserved_delta = 0) AS sold_unheld
     FROM stock_movements
     WHERE order_id IS NOT NULL AND ($1::uuid IS NULL OR tenant_id = $1)
     GROUP BY tenant_id, order_id, product_id
 ), figures AS (
     SELECT
         tenant_id, order_id, product_id,
-        sum(deducted) AS deducted, sum(returned) AS returned
+        sum(quantity) AS quantity, sum(deducted) AS deducted, sum(released) AS released,
+        sum(returned) AS returned
     FROM lines
     GROUP BY tenant_id, order_id, product_id
+), compared AS (
+    SELECT
+        tenant_id, order_id, product_id,
+        coalesce(m.sold, 0) AS sold, coalesce(f.deducted, 0) AS deducted,
+        coalesce(m.returned, 0) AS came_back, coalesce(f.returned, 0) AS returned,
+        coalesce(f.released, 0) AS released,
+        CASE
+            WHEN m.reserved IS NULL AND m.released IS NULL THEN coalesce(f.released, 0)
+            ELSE coalesce(m.released, 0) + greatest(
+                coalesce(f.quantity, 0) - coalesce(m.reserved, 0) - coalesce(m.sold_unheld, 0), 0
+            )
+        END AS given_back
+    FROM figures AS f
+    FULL JOIN moved AS m USING (tenant_id, order_id, product_id)
 )
 SELECT
     'order.reserved' AS rule, tenant_id,
@@ -326,14 +347,19 @@ FULL JOIN held AS h USING (tenant_id, order_id, line_no, product_id)
 WHERE coalesce(h.held, 0) <> coalesce(l.reserved, 0)
 UNION ALL
 SELECT
-    'order.moved', tenant_id,
-    format('%s, product %s', order_id, product_id),
-    format('%s sold, %s returned', coalesce(m.sold, 0), coalesce(m.returned, 0)),
-    format('%s, %s', coalesce(f.deducted, 0), coalesce(f.returned, 0))
-FROM figures AS f
-FULL JOIN moved AS m USING (tenant_id, order_id, product_id)
-WHERE coalesce(m.sold, 0) <> coalesce(f.deducted, 0)
-    OR coalesce(m.returned, 0) <> coalesce(f.returned, 0)
+    v.rule, c.tenant_id, format('%s, product %s', c.order_id, c.product_id), v.expected, v.found
+FROM compared AS c
+CROSS JOIN LATERAL (
+    VALUES
+    (
+        'order.moved', c.sold <> c.deducted OR c.came_back <> c.returned,
+        format('%s sold, %s returned', c.sold, c.came_back),
+        format('%s, %s', c.deducted, c.returned)
+    ),
+    ('order.released', c.given_back <> c.released, c.given_back::text, c.released::text)
+) AS v (rule, broken, expected, found)
+WHERE (c.sold <> c.deducted OR c.came_back <> c.returned OR c.given_back <> c.released)
+    AND v.broken
 UNION ALL
 SELECT
     'order.figures', tenant_id, format('%s #%s', order_id, line_no),
@@ -344,16 +370,20 @@ WHERE reserved + deducted + released > quantity OR returned > deducted
     OR least(reserved, deducted, released, returned) < 0
 UNION ALL
 SELECT
-    'order.reservation', r.tenant_id, r.id, 'to be the one of order ' || r.order_id,
+    'order.reservation', coalesce(r.tenant_id, o.tenant_id), coalesce(r.id, o.id::text),
+    CASE WHEN r.id IS NULL THEN 'a reservation of its own'
+        ELSE 'to be the one of order ' || r.order_id END,
     coalesce(o.reservation_id, 'none')
 FROM holding AS r
-LEFT JOIN stock_orders AS o ON o.tenant_id = r.tenant_id AND o.id = r.order_id
+FULL JOIN (SELECT * FROM orders WHERE reservation_id IS NOT NULL) AS o
+    ON o.tenant_id = r.tenant_id AND o.id = r.order_id
 WHERE o.reservation_id IS DISTINCT FROM r.id OR r.expires_at <> 'infinity'
 UNION ALL
-SELECT 'order.status', o.tenant_id, o.id::text, s.status, o.status
-FROM stock_orders AS o
+SELECT v.rule, o.tenant_id, o.id::text, v.expected, v.found
+FROM orders AS o
+LEFT JOIN negotiations AS n ON n.tenant_id = o.tenant_id AND n.id = o.negotiation_id
 CROSS JOIN LATERAL (
-    SELECT CASE
+    SELECT count(*) AS lines, CASE
         WHEN sum(quantity - deducted - released) = 0 AND sum(deducted) > 0 THEN 'DELIVERED'
         WHEN sum(quantity - deducted - released) = 0 THEN 'CANCELLED'
         WHEN sum(deducted) > 0 THEN 'PARTLY_DELIVERED'
@@ -363,7 +393,17 @@ CROSS JOIN LATERAL (
     FROM stock_order_lines AS l
     WHERE l.tenant_id = o.tenant_id AND l.order_id = o.id
 ) AS s
-WHERE ($1::uuid IS NULL OR o.tenant_id = $1) AND s.status <> o.status;
+CROSS JOIN LATERAL (
+    VALUES
+    ('order.status', s.status <> o.status, s.status, o.status),
+    ('order.lines', s.lines = 0, 'a line', 'none'),
+    (
+        'order.negotiation', o.negotiation_id IS NOT NULL AND n.id IS NULL,
+        'negotiation ' || o.negotiation_id, 'none'
+    )
+) AS v (rule, broken, expected, found)
+WHERE (s.status <> o.status OR s.lines = 0 OR (o.negotiation_id IS NOT NULL AND n.id IS NULL))
+    AND v.broken;
 
 -- name: products
 -- Locking finds a product by its levels.
