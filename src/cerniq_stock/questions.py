@@ -86,7 +86,7 @@ class Questions:
             validate.uuid("tenantId", tenant_id),
             search=search,
             after_sku=after_sku,
-            limit=limit,
+            limit=validate.rows(limit),
         )
 
     # -- questions --------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class Questions:
             skus=skus,
             search=search,
             after_sku=after_sku,
-            limit=limit,
+            limit=validate.rows(limit),
         )
 
     async def explain(self, tenant_id: UUID, sku: str) -> Explanation:
@@ -151,7 +151,7 @@ class Questions:
             status=status,
             sku=sku,
             after_id=after_id,
-            limit=limit,
+            limit=validate.rows(limit),
         )
 
     async def order(self, tenant_id: UUID, order_id: UUID) -> OrderView:
@@ -178,7 +178,7 @@ class Questions:
             status=status,
             negotiation_id=negotiation_id,
             after_id=after_id,
-            limit=limit,
+            limit=validate.rows(limit),
         )
 
     async def movements(
@@ -207,7 +207,7 @@ class Questions:
             since=since,
             until=until,
             before_id=before_id,
-            limit=limit,
+            limit=validate.rows(limit),
         )
 
     async def notifications(

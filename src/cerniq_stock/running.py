@@ -4,7 +4,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 import structlog
@@ -52,10 +52,12 @@ class Working(Part, Protocol):
         ...
 
 
-def _bull_worker(url: str, stock: Stock, scheduler: Scheduler, metrics: Metrics) -> Working:
+def _bull_worker(
+    url: str, stock: Stock, scheduler: Scheduler, rates: Rates, metrics: Metrics
+) -> Working:
     with _extra():
         from cerniq_stock.jobs.bull_worker import BullWorker  # noqa: PLC0415 - an optional extra
-    return BullWorker(url, stock, scheduler.fan_out, metrics)
+    return BullWorker(url, stock, scheduler.fan_out, rates, metrics)
 
 
 @asynccontextmanager
@@ -101,36 +103,10 @@ async def run_workers(
     What has not ended after `settings.stop_grace_s` is left to other workers, which take it over
     within seconds; it has its effect once all the same.
     """
-    for name in (*settings.job_rates, *settings.job_tenant_rates):
-        if name not in CATALOGUE:
-            raise InvalidInputError("jobRates", f"No kind of job {name!r} to limit")
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with AsyncExitStack() as stack:
-        # jobs come fifty at a time: in one lane they make batches twice as large
-        limits = Limits(connections=settings.writer_connections, lanes_per_tenant=1)
-        metrics = Metrics(tenant_label=settings.metrics_tenant_label)
-        stock = await stack.enter_async_context(
-            open_stock(settings=settings, limits=limits, observer=metrics)
-        )
-        app = await stack.enter_async_context(create_pool(stock.dsn, "cerniq_app", max_size=4))
-        operator = await stack.enter_async_context(
-            create_pool(stock.dsn, "cerniq_operator", max_size=POOL, reset=False)
-        )
-        scheduler = Scheduler(operator, PostgresQueue(app))
-        rates = Rates(operator, settings.job_rates, settings.job_tenant_rates)
-        worker: Working = (
-            Worker(operator, stock, scheduler.fan_out, rates, metrics)
-            if redis_url is None
-            else _bull_worker(redis_url, stock, scheduler, metrics)
-        )
-        if settings.metrics_port:
-            _serve_metrics(stack, metrics, settings.metrics_host, settings.metrics_port)
-        parts: list[Part] = [worker, Upkeep(operator, stock, metrics)]
-        if schedules:
-            parts.append(scheduler)
+    _check_rates(settings)
+    stop = _on_signals()
+    async with _parts(settings, schedules=schedules, redis_url=redis_url) as (worker, beside):
+        parts = [worker, *beside]
         tasks = [asyncio.create_task(part.run()) for part in parts]
         stopped = asyncio.create_task(stop.wait())
         # what is loaded by now stays: the collector need not walk it again and again
@@ -147,7 +123,6 @@ async def run_workers(
         if late:
             log.warning("jobs are left to other workers", grace_s=settings.stop_grace_s)
             worker.abandon()
-            operator.terminate()
             late = (await asyncio.wait(late, timeout=ABANDON_S))[1]
         for task in tasks:
             if task not in late:
@@ -155,12 +130,60 @@ async def run_workers(
     log.info("worker stopped")
 
 
-def _serve_metrics(stack: AsyncExitStack, metrics: Metrics, host: str, port: int) -> None:
+def _check_rates(settings: Settings) -> None:
+    for name in (*settings.job_rates, *settings.job_tenant_rates):
+        if name not in CATALOGUE:
+            raise InvalidInputError("jobRates", f"No kind of job {name!r} to limit")
+
+
+def _on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+@asynccontextmanager
+async def _parts(
+    settings: Settings, *, schedules: bool, redis_url: str | None
+) -> AsyncIterator[tuple[Working, list[Part]]]:
+    """Open the worker and what runs beside it."""
+    # jobs come fifty at a time: in one lane they make batches twice as large
+    limits = Limits(connections=settings.writer_connections, lanes_per_tenant=1)
+    metrics = Metrics(tenant_label=settings.metrics_tenant_label)
+    async with (
+        open_stock(settings=settings, limits=limits, observer=metrics) as stock,
+        create_pool(stock.dsn, "cerniq_app", max_size=4) as app,
+        create_pool(stock.dsn, "cerniq_operator", max_size=POOL, reset=False) as operator,
+    ):
+        scheduler = Scheduler(operator, PostgresQueue(app))
+        rates = Rates(operator, settings.job_rates, settings.job_tenant_rates)
+        worker: Working = (
+            Worker(operator, stock, scheduler.fan_out, rates, metrics)
+            if redis_url is None
+            else _bull_worker(redis_url, stock, scheduler, rates, metrics)
+        )
+        with _metrics_served(settings, metrics):
+            beside: list[Part] = [Upkeep(operator, stock, rates, metrics)]
+            yield worker, [*beside, scheduler] if schedules else beside
+
+
+@contextmanager
+def _metrics_served(settings: Settings, metrics: Metrics) -> Iterator[None]:
+    host, port = settings.metrics_host, settings.metrics_port
+    if not port:
+        yield
+        return
     try:
         server, _ = start_http_server(port, host, registry=metrics.registry)
     except OSError as error:
         # another worker of this machine has the port; that is no reason not to work
         log.warning("metrics are not served", address=f"{host}:{port}", error=str(error))
+        yield
         return
-    stack.callback(server.shutdown)
     log.info("metrics served", address=f"http://{host}:{port}/metrics")
+    try:
+        yield
+    finally:
+        server.shutdown()

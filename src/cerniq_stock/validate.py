@@ -26,8 +26,12 @@ MAX_SKU = 50
 MAX_KEY = 100
 MAX_NOTES = 500
 MAX_NAME = 100
+MAX_ROWS = 10_000
 SHOWN = 80
 """Characters of a wrong value that its error repeats."""
+
+PLAIN = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
+"""A number as text. Python would also read `1_0`, other alphabets' digits and `Infinity`."""
 
 _THOUSANDTH = Decimal("0.001")
 _STATE = re.compile(r"[A-Z][A-Z_]{0,29}")
@@ -80,6 +84,8 @@ def number(field: str, value: object, *, most: Decimal = MAX_STOCK) -> Decimal:
     """
     if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
         raise InvalidInputError(field, f"{field} must be an exact number, not {_shown(value)}")
+    if isinstance(value, str) and not PLAIN.fullmatch(value):
+        raise InvalidInputError(field, f"{field} is not a usable number: {_shown(value)}")
     try:
         quantity = Decimal(value)
         exact = quantity.quantize(_THOUSANDTH)
@@ -106,6 +112,13 @@ def hours(field: str, value: int) -> int:
     """Accept whole hours, 1 to 168 (§2.3)."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_HOURS:
         raise InvalidInputError(field, f"{field} must be a whole number from 1 to {MAX_HOURS}")
+    return value
+
+
+def rows(value: int) -> int:
+    """Accept how many rows an answer may have."""
+    if type(value) is not int or not 1 <= value <= MAX_ROWS:
+        raise InvalidInputError("limit", f"limit must be a whole number from 1 to {MAX_ROWS:,}")
     return value
 
 

@@ -20,6 +20,7 @@ from cerniq_stock.jobs.pg_worker import Worker
 from cerniq_stock.jobs.port import JobState, JobView, NewJob
 from cerniq_stock.jobs.rates import Rates
 from cerniq_stock.jobs.schedule import Scheduler
+from cerniq_stock.jobs.upkeep import Upkeep
 from cerniq_stock.service import Stock
 from cerniq_stock.settings import Settings
 from cerniq_stock.store.catalog import NewProduct, NewTenant
@@ -76,10 +77,15 @@ class Town:
             while not await true():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
+    def limits(self) -> Rates:
+        return Rates(self.operator, self.rates, self.tenant_rates)
+
+    def upkeep(self) -> Upkeep:
+        return Upkeep(self.operator, self.stock, self.limits(), self.metrics)
+
     def _postgres_worker(self) -> Worker:
         scheduler = Scheduler(self.operator, self.queue)
-        rates = Rates(self.operator, self.rates, self.tenant_rates)
-        return Worker(self.operator, self.stock, scheduler.fan_out, rates, self.metrics)
+        return Worker(self.operator, self.stock, scheduler.fan_out, self.limits(), self.metrics)
 
     async def available(self, sku: str) -> int:
         return int((await self.stock.availability(self.tenant, [sku]))[sku].available)
@@ -108,7 +114,7 @@ async def on_bullmq(town: Town, url: str) -> AsyncIterator[Town]:
 
         def worker() -> BullWorker:
             scheduler = Scheduler(town.operator, town.queue)
-            return BullWorker(url, town.stock, scheduler.fan_out, town.metrics)
+            return BullWorker(url, town.stock, scheduler.fan_out, town.limits(), town.metrics)
 
         moved.make_worker = worker
         yield moved

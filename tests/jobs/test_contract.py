@@ -1,12 +1,14 @@
 """What every transport does for producers and operators: the contract of `port.JobQueue`."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
 
 from cerniq_stock.errors import InvalidInputError
+from cerniq_stock.jobs.handlers import Running
 from cerniq_stock.jobs.port import JobState, NewJob
 from tests.jobs.conftest import Town, on_bullmq
 from tests.jobs.redis_server import program
@@ -129,9 +131,34 @@ async def test_smaller_priorities_come_first(shop):
     assert before == [50, 49, 47]
 
 
+@pytest.mark.parametrize("limit", [0, -1, 1_000_000, True])
+async def test_a_list_has_some_rows(shop, limit):
+    with pytest.raises(InvalidInputError, match="limit"):
+        await shop.queue.jobs(shop.tenant, limit=limit)
+
+
 async def test_many_jobs_each_once(shop):
     ids = await shop.add(*[shop.reserve() for _ in range(40)])
     async with shop.working(), shop.working():
         await asyncio.gather(shop.ended(*ids[:20]), shop.ended(*ids[20:]))
     assert await shop.available("A") == 10
     assert (await shop.stock.verify()).ok
+
+
+@pytest.mark.parametrize("limit", ["rates", "tenant_rates"])
+async def test_a_rate_limit_spreads_jobs_out(shop, handle, limit):
+    at = []
+
+    async def notes(running: Running, _):
+        at.append(time.monotonic())
+        return {}
+
+    handle(handler=notes)
+    getattr(shop, limit)["stock:reserve:create"] = 20.0
+    async with shop.working():
+        ids = await shop.add(*[shop.reserve() for _ in range(40)])
+        jobs = await shop.ended(*ids)
+    assert all((job.state, job.attempts) == ("COMPLETED", 1) for job in jobs)
+    at.sort()
+    # a second's worth at once, the other twenty at twenty a second
+    assert at[-1] - at[0] >= 0.9

@@ -149,3 +149,23 @@ def test_how_long_slow_jobs_take_can_be_told_apart(took_s, at_most):
     assert min(float(le) for (_, le), count in found.items() if count) == at_most
     longest = max(kind.timeout_s for kind in catalogue.CATALOGUE.values())
     assert max(float(le) for _, le in found if le != "+Inf") >= longest
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "counted", "failed"),
+    [
+        (
+            "stock:reserve:create",
+            RESERVE,
+            "stock_reservations_created_total",
+            "stock_reservations_failed_total",
+        ),
+        ("stock:reserve:release", RELEASE, "stock_releases_total", "stock_releases_failed_total"),
+    ],
+)
+async def test_what_is_refused_was_not_done(name, payload, counted, failed):
+    metrics = Metrics()
+    refusal = {"success": False, "code": "NEGOTIATION_CLOSED", "message": "Cannot reserve"}
+    await run(metrics, name, payload, refusal)
+    assert series(metrics, counted) == {}
+    assert series(metrics, failed) == {("NEGOTIATION_CLOSED",): 1}

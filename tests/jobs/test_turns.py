@@ -38,25 +38,6 @@ async def test_smaller_priorities_first_and_floods_wait_behind_others(town, hand
     assert [x for x in served if x.startswith("flood")] == [job.id for job in flood]
 
 
-@pytest.mark.parametrize("limit", ["rates", "tenant_rates"])
-async def test_a_rate_limit_spreads_jobs_out(town, handle, limit):
-    at = []
-
-    async def notes(running: Running, _):
-        at.append(time.monotonic())
-        return {}
-
-    handle(handler=notes)
-    getattr(town, limit)["stock:reserve:create"] = 20.0
-    async with town.working():
-        ids = await town.add(*[town.reserve() for _ in range(40)])
-        jobs = await town.ended(*ids)
-    assert all((job.state, job.attempts) == ("COMPLETED", 1) for job in jobs)
-    at.sort()
-    # a second's worth at once, the other twenty at twenty a second
-    assert at[-1] - at[0] >= 0.9
-
-
 async def test_a_flood_under_a_limit_leaves_no_debt_to_others(town, handle):
     """Of the kind's thirty a second the flood gets those that nobody else asks for."""
     served = []

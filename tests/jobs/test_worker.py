@@ -16,7 +16,6 @@ from cerniq_stock.jobs.handlers import Running
 from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.payloads import CheckExpired
 from cerniq_stock.jobs.port import JobState, NewJob
-from cerniq_stock.jobs.upkeep import Upkeep
 
 
 async def test_the_seven_jobs_of_the_specification(town):
@@ -180,8 +179,8 @@ async def test_two_workers_share_and_each_effect_is_once(town):
 async def test_a_job_that_lost_its_ticket_gets_another(town):
     ids = await town.add(town.reserve(), town.reserve())
     await town.operator.execute("DELETE FROM cerniq_queue.pgqueuer")
-    assert await Upkeep(town.operator, town.stock, town.metrics).replace_lost() == 2
-    assert await Upkeep(town.operator, town.stock, town.metrics).replace_lost() == 0
+    assert await town.upkeep().replace_lost() == 2
+    assert await town.upkeep().replace_lost() == 0
     async with town.working():
         await town.ended(*ids)
 
@@ -193,7 +192,7 @@ async def test_finished_jobs_are_forgotten_by_count_and_by_age(town, superuser, 
     async with town.working():
         ids = await town.add(*[town.reserve() for _ in range(5)], town.job("stock:sync:erp"))
         await town.ended(*ids)
-    upkeep = Upkeep(town.operator, town.stock, town.metrics)
+    upkeep = town.upkeep()
     await upkeep.prune()
     states = [job.state for job in await town.queue.jobs(town.tenant)]
     assert sorted(states) == ["COMPLETED"] * 3 + ["FAILED"]
@@ -231,7 +230,7 @@ async def test_metrics_have_the_specifications_names(town):
         ids = await town.add(town.reserve(), town.reserve(quantity="x"), town.job("stock:sync:erp"))
         await town.ended(*ids)
         await town.add(town.reserve(delay_s=60))
-        await Upkeep(town.operator, town.stock, town.metrics).look()
+        await town.upkeep().look()
     found = {
         sample.name: sample.value
         for metric in town.metrics.registry.collect()
@@ -353,14 +352,14 @@ async def test_fields_that_say_nothing_are_as_good_as_left_out(town):
 async def test_a_lost_ticket_keeps_its_time(town):
     await town.add(town.reserve(id="late", delay_s=3600))
     await town.operator.execute("DELETE FROM cerniq_queue.pgqueuer")
-    assert await Upkeep(town.operator, town.stock, town.metrics).replace_lost() == 1
+    assert await town.upkeep().replace_lost() == 1
     assert (await town.look("late")).state == JobState.DELAYED
 
 
 async def test_a_job_that_kills_its_workers_is_ended(town):
     (id_,) = await town.add(town.reserve())
     ticket = await town.operator.fetchval("SELECT id FROM cerniq_queue.pgqueuer")
-    upkeep = Upkeep(town.operator, town.stock, town.metrics)
+    upkeep = town.upkeep()
     sql = (
         "INSERT INTO cerniq_queue.pgqueuer_log (job_id, status, entrypoint, priority)"
         " SELECT $1, 'picked', 'stock:reserve:create', 0 FROM generate_series(1, $2::int)"

@@ -11,7 +11,7 @@ from cerniq_stock.cli.call import Call, command, group
 from cerniq_stock.cli.options import Limit
 from cerniq_stock.cli.output import Shown, Table
 from cerniq_stock.errors import InvalidInputError, NotFoundError
-from cerniq_stock.jobs.port import JobCounts, JobState, JobView, NewJob
+from cerniq_stock.jobs.port import MAX_JOB_ID, JobCounts, JobState, JobView, NewJob
 
 app = group(
     "Jobs, which workers run: cerniq-stock worker, or cerniq-stock up.\n\n"
@@ -208,4 +208,4 @@ def _drawn(counts: tuple[JobCounts, ...]) -> Any:
 
 
 def _id(job: str) -> str:
-    return validate.text("jobId", job, most=100)
+    return validate.text("jobId", job, most=MAX_JOB_ID)

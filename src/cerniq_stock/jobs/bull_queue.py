@@ -78,6 +78,11 @@ class BullQueue:
         limit: int = 50,
     ) -> tuple[JobView, ...]:
         """List jobs, the newest first."""
+        return (await self._all(tenant_id, name, state))[: validate.rows(limit)]
+
+    async def _all(
+        self, tenant_id: UUID, name: str | None = None, state: JobState | None = None
+    ) -> tuple[JobView, ...]:
         types = [type_ for type_, known in STATES.items() if state in (None, known)]
         found = [
             await self._view(kind, job)
@@ -87,7 +92,7 @@ class BullQueue:
             if bull.tenant_of(job.data) == tenant_id
         ]
         found.sort(key=lambda job: (job.created_at, job.id), reverse=True)
-        return tuple(found[:limit])
+        return tuple(found)
 
     async def cancel(self, tenant_id: UUID, job_id: str) -> bool:
         """Take back a job that has not begun."""
@@ -108,7 +113,7 @@ class BullQueue:
         """Count a tenant's jobs by kind."""
         counts: dict[str, dict[str, int]] = {}
         oldest: dict[str, datetime] = {}
-        for job in await self.jobs(tenant_id, limit=LOOKED_AT * len(CATALOGUE)):
+        for job in await self._all(tenant_id):
             states = counts.setdefault(job.name, {})
             states[job.state] = states.get(job.state, 0) + 1
             if job.state is JobState.WAITING:

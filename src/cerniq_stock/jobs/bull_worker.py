@@ -1,11 +1,12 @@
 """Runs jobs from BullMQ on Redis, as Node workers would: same queues, attempts, events, results."""
 
 import asyncio
+import time
 from typing import Any
 from uuid import UUID
 
 import structlog
-from bullmq import Job, UnrecoverableError
+from bullmq import DelayedError, Job, UnrecoverableError
 from bullmq import Worker as BullMQWorker
 
 from cerniq_stock.errors import UnavailableError
@@ -14,6 +15,7 @@ from cerniq_stock.jobs.attempt import Done, attempt
 from cerniq_stock.jobs.catalogue import CATALOGUE, Kind
 from cerniq_stock.jobs.handlers import FanOut, Running
 from cerniq_stock.jobs.metrics import Metrics
+from cerniq_stock.jobs.rates import Rates
 from cerniq_stock.service import Stock
 
 log = structlog.get_logger("cerniq_stock.jobs")
@@ -33,8 +35,11 @@ class AttemptFailedError(Exception):
 class BullWorker:
     """One BullMQ worker for each kind of job."""
 
-    def __init__(self, url: str, stock: Stock, fan_out: FanOut, metrics: Metrics) -> None:
+    def __init__(
+        self, url: str, stock: Stock, fan_out: FanOut, rates: Rates, metrics: Metrics
+    ) -> None:
         self._connection = bull.connection(url)
+        self._rates = rates
         self._stock = stock
         self._fan_out = fan_out
         self._metrics = metrics
@@ -64,8 +69,7 @@ class BullWorker:
 
     async def _opened(self, kind: Kind) -> Any:
         async def process(job: Job, token: str) -> Any:
-            del token
-            return await self._process(kind, job)
+            return await self._process(kind, job, token)
 
         worker = BullMQWorker(
             bull.wire_name(kind.name),
@@ -80,6 +84,7 @@ class BullWorker:
                 "stalledInterval": STALLED_EVERY_MS,
                 "maxStalledCount": STALLED_AT_MOST,
                 "runRetryDelay": RETRY_MS,
+                **_limiter(self._rates.of(kind.name)),
             },
         )
         worker.on("error", _tell)
@@ -91,12 +96,16 @@ class BullWorker:
             raise UnavailableError(f"Redis does not answer: {error}") from error
         return worker
 
-    async def _process(self, kind: Kind, job: Job) -> Any:
+    async def _process(self, kind: Kind, job: Job, token: str) -> Any:
         async def progress(value: Any) -> None:
             await job.updateProgress(value)
 
         # without a tenant the payload is refused, and says so
         tenant_id = bull.tenant_of(job.data) or NOBODY
+        wait_s = await self._rates.wait_s(kind.name, tenant_id)
+        if wait_s > 0:
+            await job.moveToDelayed(round((time.time() + wait_s) * 1000), token)
+            raise DelayedError
         key = bull.effect_key(kind.name, str(job.id), job.timestamp)
         running = Running(tenant_id, str(job.id), key, self._stock, progress, self._fan_out)
         outcome = await attempt(kind, running, job.data, trace_id=None, metrics=self._metrics)
@@ -105,6 +114,14 @@ class BullWorker:
         if outcome.for_good:
             raise UnrecoverableError(outcome.error)
         raise AttemptFailedError(outcome.error)
+
+
+def _limiter(rate: float | None) -> dict[str, Any]:
+    """BullMQ's own limit, which all workers of a queue share."""
+    if rate is None:
+        return {}
+    most = max(1, round(rate))
+    return {"limiter": {"max": most, "duration": round(most / rate * 1000)}}
 
 
 def _tell(error: object, *_: object) -> None:

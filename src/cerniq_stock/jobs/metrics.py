@@ -167,10 +167,15 @@ class Metrics:
             case _:
                 return
         duration_s.observe(took_s)
+        # refused as a whole: nothing was created or released
+        refused = None if isinstance(outcome, Failed) else outcome.result.get("code")
         if isinstance(outcome, Failed):
             failures.labels(outcome.code, *tenant).inc()
+        elif refused is not None:
+            failures.labels(refused, *tenant).inc()
         elif isinstance(asked, ReserveCreate):
-            status = outcome.result.get("status")
-            self._created.labels(status, asked.reservation_type, *tenant).inc()
+            self._created.labels(
+                outcome.result.get("status"), asked.reservation_type, *tenant
+            ).inc()
         elif isinstance(asked, ReserveRelease):
             self._released.labels(asked.reason, *tenant).inc()

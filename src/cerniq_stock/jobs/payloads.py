@@ -5,7 +5,6 @@ sentence. Fields that nobody knows are left aside, as the specification's schema
 quantity may be is the engine's to say (`validate`), so numbers are only read here.
 """
 
-import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -22,11 +21,10 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from cerniq_stock import validate
 from cerniq_stock.domain.commands import Item, OrderPart, Quantity
 from cerniq_stock.domain.model import Priority, ReleaseReason, ReservationType, Unit
 
-_PLAIN = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
-"""Python, and pydantic with it, would also read `1_0`, other alphabets' digits and `Infinity`."""
 _LARGEST_WHOLE = 2**31 - 1
 """Of what has a fraction or an exponent, which may ask for a number that fills the memory."""
 
@@ -41,7 +39,7 @@ def _exact(value: Any) -> Any:
         return value
     if kind is float:
         return Decimal(repr(value))
-    if kind is str and _PLAIN.fullmatch(value):
+    if kind is str and validate.PLAIN.fullmatch(value):
         return value
     raise PydanticCustomError(
         "number", "Input should be a valid decimal: a number, or a text of plain digits"

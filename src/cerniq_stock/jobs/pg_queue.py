@@ -92,7 +92,7 @@ class PostgresQueue:
         limit: int = 50,
     ) -> tuple[JobView, ...]:
         """List jobs, the newest first."""
-        rows = await self._rows("jobs", tenant_id, None, name, state, limit)
+        rows = await self._rows("jobs", tenant_id, None, name, state, validate.rows(limit))
         return tuple(map(_view, rows))
 
     async def cancel(self, tenant_id: UUID, job_id: str) -> bool:

@@ -88,6 +88,7 @@ class Worker:
         """Let go of what runs: its tickets are taken over, or issued again by the upkeep."""
         for task in self._tasks:
             task.cancel()
+        self._pool.terminate()
 
     def _managed(self) -> Iterator[tuple[list[Kind], Claiming]]:
         """Kinds that share a manager of PgQueuer, and how they are claimed."""

@@ -80,6 +80,10 @@ class Rates:
         taken, back_in_s = await self._take(f"{name} {tenant_id}", rate, 1)
         return 0.0 if taken else back_in_s
 
+    async def turn(self, of: str, every_s: float) -> bool:
+        """Whether it is this worker's turn to do what one of them does every so often."""
+        return (await self._take(of, 1 / every_s, 1))[0] == 1
+
     async def _take(self, bucket: str, rate: float, most: int) -> tuple[int, float]:
         async with self._pool.acquire() as connection:
             asked = bucket, rate, most, timedelta(seconds=HORIZON_S)

@@ -13,6 +13,7 @@ from cerniq_stock.jobs import tickets
 from cerniq_stock.jobs.catalogue import CATALOGUE
 from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.pg_queue import SQL
+from cerniq_stock.jobs.rates import Rates
 from cerniq_stock.jobs.tickets import Ticket
 from cerniq_stock.service import Stock
 from cerniq_stock.store.trouble import LOST
@@ -28,8 +29,9 @@ MOST_PICKS = 10
 class Upkeep:
     """`pool` acts as cerniq_operator."""
 
-    def __init__(self, pool: asyncpg.Pool, stock: Stock, metrics: Metrics) -> None:
+    def __init__(self, pool: asyncpg.Pool, stock: Stock, rates: Rates, metrics: Metrics) -> None:
         self._pool = pool
+        self._rates = rates
         self._metrics = metrics
         self._stock = stock
         self._stopping = asyncio.Event()
@@ -40,16 +42,13 @@ class Upkeep:
 
     async def run(self) -> None:
         """Go on until stopped, over outages of the database."""
-        last = -EVERY_S
-        clock = asyncio.get_running_loop().time
         while not self._stopping.is_set():
             try:
                 await self.look()
-                if clock() - last >= EVERY_S:
+                if await self._rates.turn("upkeep", EVERY_S):
                     await self.replace_lost()
                     await self.fail_poison()
                     await self.prune()
-                    last = clock()
             except (*LOST, asyncpg.PostgresError, TimeoutError) as error:
                 log.warning("upkeep put off", error=str(error))
             with suppress(TimeoutError):
