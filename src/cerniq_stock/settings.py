@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Rate = Annotated[float, Field(gt=0)]
@@ -45,5 +45,11 @@ class Settings(BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="from which level on the worker logs"
+    )
+    secret_keys: SecretStr | None = Field(
+        default=None, description="keys of stored credentials, kid:base64,…; the first encrypts"
+    )
+    secret_keys_file: Path | None = Field(
+        default=None, description="a file with these keys instead, one a line"
     )
     tenant_id: str | None = Field(default=None, description="tenant that the commands work for")

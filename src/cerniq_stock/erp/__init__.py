@@ -1,0 +1,1 @@
+"""ERPs: what is asked of them over the wire, and how it is read."""
