@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Rate = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Settings(BaseSettings):
@@ -45,6 +46,16 @@ class Settings(BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="from which level on the worker logs"
+    )
+    erp_allowed_hosts: str = Field(
+        default="",
+        description="ERPs in the network, as 192.168.1.0/24:50000,erp.lan:8080; http only here",
+    )
+    erp_ports: tuple[Port, ...] = Field(
+        default=(443,), description="ports of ERPs with public addresses, as JSON"
+    )
+    erp_ca_file: Path | None = Field(
+        default=None, description="authorities besides the system's, for self-signed ERPs, PEM"
     )
     secret_keys: SecretStr | None = Field(
         default=None, description="keys of stored credentials, kid:base64,…; the first encrypts"
