@@ -1,0 +1,83 @@
+"""Oblio: `nomenclature/products`, in its two shapes.
+
+Asked for a company, goods carry `stock`, one entry per work station and management. Asked for one
+management, goods carry `quantity` and `price` themselves, as services do.
+"""
+
+from typing import Any
+
+from cerniq_stock.erp.collect import (
+    ABSENT,
+    NONE,
+    Collector,
+    Fields,
+    Named,
+    named,
+    nothing,
+    records,
+    the_list,
+)
+from cerniq_stock.erp.config import ErpConfig
+from cerniq_stock.erp.rows import Parsed, PayloadError, SkipCode, WarningCode
+from cerniq_stock.erp.text import column_key, shown, trimmed
+
+
+def parse(payload: Any, config: ErpConfig) -> Parsed:
+    """Read one page: `{"status": 200, "statusMessage": …, "data": […]}` (oblio.eu/api).
+
+    A warehouse is `workStation|management`; in the flat shape it is the configured one. There is no
+    reserved quantity, state or time on the wire. Raises PayloadError where `status` is not 2xx, or
+    without the list.
+    """
+    _refuse_failure(payload)
+    collector = Collector(config)
+    for where, product in records(the_list(payload, "data", "Oblio"), "data", collector):
+        _product(collector, where, product)
+    return collector.parsed()
+
+
+def _refuse_failure(payload: Any) -> None:
+    status = payload.get("status", 200) if isinstance(payload, dict) else 200
+    if not str(status).startswith("2") or len(str(status)) != 3:
+        words = (payload.get(key) for key in ("statusMessage", "message", "error_description"))
+        message = next(filter(None, map(shown, words)), "without a word")
+        raise PayloadError(f"Oblio answered with status {shown(status)}: {message}")
+
+
+def _product(collector: Collector, where: str, product: dict[str, Any]) -> None:
+    code = named(product, "code")
+    kind = named(product, "productType")
+    stock = product.get("stock")
+    flat = "quantity" in product
+    service = isinstance(kind[1], str) and column_key(kind[1]).startswith("servici")
+    if service or (nothing(kind[1]) and "stock" not in product and not flat):
+        collector.skip(SkipCode.NOT_STOCKABLE, where, kind, code[1])
+        return
+    sku = collector.sku(where, code)
+    if sku is None:
+        return
+    if isinstance(stock, list) and stock:
+        for place, entry in records(stock, f"{where}.stock", collector):
+            collector.add(_fields(place, code, entry, _warehouse(entry)))
+    elif flat:
+        collector.add(_fields(where, code, product, NONE))
+    else:
+        missing = WarningCode.STOCKABLE_WITHOUT_STOCK_ROWS
+        collector.remark(missing, where, named(product, "stock"), sku)
+
+
+def _fields(where: str, code: Named, entry: dict[str, Any], warehouse: Named) -> Fields:
+    return Fields(
+        where,
+        code,
+        named(entry, "quantity"),
+        price=named(entry, "price"),
+        currency=named(entry, "currency"),
+        warehouse=warehouse,
+    )
+
+
+def _warehouse(entry: dict[str, Any]) -> Named:
+    parts = [entry.get("workStation"), entry.get("management")]
+    names = [trimmed(part) if isinstance(part, str) else "" for part in parts]
+    return "management", "|".join(names) if any(names) else ABSENT
