@@ -29,8 +29,13 @@ def number(quantity: Decimal) -> int | float:
     return whole if whole == quantity else float(quantity)
 
 
+_AS_IT_IS = frozenset({str, int, bool, float, type(None)})
+
+
 def to_wire(value: Any) -> Any:  # noqa: PLR0911 - one return for each kind of value
     """Turn an answer into what `json.dumps` takes. Fields that are None stay, as null."""
+    if type(value) in _AS_IT_IS:
+        return value
     match value:
         case Decimal():
             return number(value)

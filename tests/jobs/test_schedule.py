@@ -151,11 +151,28 @@ async def test_integrations_get_the_common_schedule_or_their_own(town, superuser
     )
 
 
+async def test_an_expression_that_is_none_any_more_is_followed_no_longer(town, superuser):
+    await superuser.execute(
+        "INSERT INTO erp_integrations (tenant_id, erp_system, name, config_encrypted,"
+        " sync_schedule) VALUES ($1, 'SAGA', 'SAGA', '', '5 7 * * 1')",
+        town.tenant,
+    )
+    scheduler = Scheduler(town.operator, town.queue)
+    own = "SELECT count(*) FROM job_schedules WHERE tenant_id = $1"
+    await scheduler.tick()
+    assert await superuser.fetchval(own, town.tenant) == 1
+    await superuser.execute("UPDATE erp_integrations SET sync_schedule = '0 0 30 2 *'")
+    await scheduler.tick()
+    assert await superuser.fetchval(own, town.tenant) == 0
+
+
 def test_an_unknown_schedule_fans_out_to_nobody():
     assert list(targets("own-sync/gone", [uuid4()], [])) == []
 
 
-@pytest.mark.parametrize("expression", ["* * * * * *", "0 2 * *", "never at all"])
+@pytest.mark.parametrize(
+    "expression", ["* * * * * *", "0 2 * *", "never at all", "0 0 30 2 *", "0 0 */27 2 0#5"]
+)
 def test_an_expression_has_five_fields(expression):
     with pytest.raises(CronSimError):
         next_after(expression, LOCAL, SPRING)

@@ -11,6 +11,7 @@ from cerniq_stock.errors import InvalidInputError
 from cerniq_stock.jobs import pg_worker
 from cerniq_stock.jobs.handlers import Running
 from cerniq_stock.jobs.port import JobState, NewJob
+from cerniq_stock.jobs.rates import Rates
 from cerniq_stock.running import run_workers
 from cerniq_stock.settings import Settings
 
@@ -134,3 +135,62 @@ async def test_a_limit_that_cannot_be_is_refused(database):
     settings = Settings(database_url=database, job_rates={"stock:reserve:creat": 5})
     with pytest.raises(InvalidInputError):
         await run_workers(settings)
+
+
+async def test_what_has_not_begun_goes_back_at_a_stop(town, handle):
+    begun = []
+    free = asyncio.Event()
+
+    async def hang(running: Running, _):
+        begun.append(running.job_id)
+        await free.wait()
+        return {}
+
+    handle(handler=hang, concurrency=2)
+    ids = await town.add(*[town.reserve() for _ in range(20)])
+    async with town.working() as worker:
+        await town.until(lambda: _true(so=len(begun) == 2))
+        worker.stop()
+        free.set()
+    states = [(await town.look(id_)).state for id_ in ids]
+    assert (states.count("COMPLETED"), states.count("WAITING")) == (2, 18)
+
+
+async def test_trouble_around_an_attempt_loses_no_job(town, handle, monkeypatch):
+    handle(handler=_nothing)
+    asked = Rates.wait_s
+    trouble = [OSError("gone"), RuntimeError("strange")]
+
+    async def wait_s(self, *of):
+        if trouble:
+            raise trouble.pop()
+        return await asked(self, *of)
+
+    monkeypatch.setattr(Rates, "wait_s", wait_s)
+    (id_,) = await town.add(town.reserve())
+    ticket = "SELECT id FROM cerniq_queue.pgqueuer"
+    before = await town.operator.fetchval(ticket)
+    async with town.working():
+        await town.until(lambda: _true(so=not trouble))
+        assert await town.operator.fetchval(ticket) == before
+        (job,) = await town.ended(id_)
+    assert (job.state, job.attempts) == ("COMPLETED", 1)
+
+
+async def test_a_limited_kind_is_claimed_ahead_no_further_than_others(town, handle, monkeypatch):
+    free = asyncio.Event()
+
+    async def hang(*_):
+        await free.wait()
+        return {}
+
+    monkeypatch.setattr(pg_worker, "AHEAD", 10)
+    handle(handler=hang)
+    town.rates["stock:reserve:create"] = 1000.0
+    ids = await town.add(*[town.reserve() for _ in range(40)])
+    async with town.working():
+        await town.until(lambda: _claimed(town, 10))
+        await asyncio.sleep(0.3)  # longer than it waits between two claims
+        assert await _claimed(town, 10)
+        free.set()
+        await town.ended(*ids)

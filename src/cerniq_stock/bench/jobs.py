@@ -35,6 +35,7 @@ SELECT extract(epoch FROM clock_timestamp() - min(created_at))::float8
 FROM (SELECT created_at FROM stock_reservations ORDER BY id OFFSET $1) AS r
 """
 """Since the first reservation after the warm-up."""
+_UNFINISHED = "SELECT EXISTS (SELECT FROM jobs WHERE status = 'WAITING')"
 _RESULT = "SELECT result FROM jobs WHERE tenant_id = $1 AND id = $2"
 
 
@@ -148,7 +149,7 @@ async def _until_ended(dsn: str, queue: JobQueue, reserved: int) -> float:
 
 async def _unfinished(connection: Any, queue: JobQueue) -> bool:
     if isinstance(queue, PostgresQueue):
-        return bool(await connection.fetchval("SELECT count(*) FROM jobs WHERE status = 'WAITING'"))
+        return bool(await connection.fetchval(_UNFINISHED))
     unfinished: int = await cast("Any", queue).unfinished(KIND)  # BullQueue has it
     return bool(unfinished)
 

@@ -4,8 +4,9 @@ Each quantity of a line is reserved, released, deducted and returned at most onc
 only what the one before has left. Each command is done whole or not at all.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
+from functools import partial
 from uuid import UUID
 
 from cerniq_stock.domain.commands import (
@@ -343,13 +344,16 @@ def _asked(
     }
     if parts is None:
         return {line_no: amount for line_no, amount in left.items() if amount}
-    refused = first_refusal(_part_refusal(work, order, part) for part in parts)
+    by_sku: dict[str, list[OrderLine]] = {}
+    for line in order.lines:
+        by_sku.setdefault(line.sku, []).append(line)
+    meant = [_meant(order, by_sku, part) for part in parts]
+    refused = first_refusal(map(partial(_part_refusal, work, order), parts, meant))
     if refused is not None:
         return Refused(*refused)
     amounts: Amounts = {}
     errors: list[ReservationError] = []
-    for part in parts:
-        lines = list(_meant(order, part))
+    for part, lines in zip(parts, meant, strict=True):
         there = sum((left[line.line_no] for line in lines), ZERO)
         if part.quantity > there:
             errors.append(_excess(lines[0], part.quantity, there, returns=returns))
@@ -363,12 +367,13 @@ def _asked(
     return _result(order, ZERO, errors=errors) if errors else amounts
 
 
-def _part_refusal(work: Work, order: Order, part: OrderPart) -> tuple[Refusal, str] | None:
-    line = next(_meant(order, part), None)
-    if line is None:
+def _part_refusal(
+    work: Work, order: Order, part: OrderPart, lines: Sequence[OrderLine]
+) -> tuple[Refusal, str] | None:
+    if not lines:
         what = part.sku if part.line_no is None else f"line {part.line_no}"
         return Refusal.NOT_ORDERED, f"Order {order.id} has no {what}"
-    return precision_refusal(work.products[line.sku], part.quantity)
+    return precision_refusal(work.products[lines[0].sku], part.quantity)
 
 
 def _excess(line: OrderLine, wanted: Decimal, there: Decimal, *, returns: bool) -> ReservationError:
@@ -378,10 +383,15 @@ def _excess(line: OrderLine, wanted: Decimal, there: Decimal, *, returns: bool) 
     return _error(line.sku, code, line.line_no, text, there)
 
 
-def _meant(order: Order, part: OrderPart) -> Iterator[OrderLine]:
-    for line in order.lines:
-        if part.line_no in (None, line.line_no) and part.sku in (None, line.sku):
-            yield line
+def _meant(
+    order: Order, by_sku: dict[str, list[OrderLine]], part: OrderPart
+) -> Sequence[OrderLine]:
+    """The lines that a part names. An order's lines are numbered from 1 in their order."""
+    if part.line_no is None:
+        assert part.sku is not None, part
+        return by_sku.get(part.sku, [])
+    named = order.lines[part.line_no - 1 : part.line_no]
+    return [line for line in named if part.sku in (None, line.sku)]
 
 
 def _of(order: Order, amounts: Amounts) -> list[OrderLine]:

@@ -1,6 +1,7 @@
 """What can be a job, whatever carries it."""
 
 import json
+import re
 from uuid import UUID
 
 from cerniq_stock import validate
@@ -11,6 +12,8 @@ from cerniq_stock.store.ids import new_id
 
 MAX_DELAY_S = 366 * 24 * 3_600
 MAX_PAYLOAD = 1_000_000
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""As `json.dumps` writes it, and not the six characters, whose backslash it doubles."""
 
 
 def checked(tenant_id: UUID, job: NewJob) -> tuple[str, NewJob]:
@@ -39,7 +42,7 @@ def _check_json(payload: object) -> None:
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError("payload", f"The payload is no JSON: {error}") from None
-    if "\\u0000" in text:
+    if _NUL.search(text):
         raise InvalidInputError("payload", "The payload contains a NUL character")
     if size > MAX_PAYLOAD:
         raise InvalidInputError("payload", f"payload is longer than {MAX_PAYLOAD:,} bytes")

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 import traceback
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from cerniq_stock.errors import CerniqError, InvalidInputError, NotFoundError
 from cerniq_stock.jobs.catalogue import Kind
-from cerniq_stock.jobs.handlers import NotConfiguredError, Running
+from cerniq_stock.jobs.handlers import NotConfiguredError, Running, document
 from cerniq_stock.jobs.payloads import ReserveCreate, problem
 from cerniq_stock.jobs.port import PLATFORM
 from cerniq_stock.logs import CONTEXT
@@ -52,6 +53,7 @@ class Failed:
 Outcome = Done | Failed
 
 MOST_TEXT = 20_000
+ANY_ROOM = nullcontext()
 
 
 def storable(text: str | None) -> str | None:
@@ -62,10 +64,18 @@ def storable(text: str | None) -> str | None:
 
 
 async def attempt(
-    kind: Kind, running: Running, payload: Any, *, trace_id: str | None, metrics: "Metrics"
+    kind: Kind,
+    running: Running,
+    payload: Any,
+    *,
+    trace_id: str | None,
+    metrics: "Metrics",
+    room: AbstractAsyncContextManager[Any] = ANY_ROOM,
 ) -> Outcome:
-    """Run a job once, within its time, in a task of its own. Raises nothing but cancellation."""
-    started = time.perf_counter()
+    """Run a job once, within its time, in a task of its own. Raises nothing but cancellation.
+
+    Only the handler itself runs in `room`: what comes before and after need not wait for it.
+    """
     CONTEXT.set(
         {
             "job": kind.name,
@@ -75,13 +85,17 @@ async def attempt(
         }
     )
     asked = _read(kind, running.tenant_id, payload)
+    took_s = 0.0
     if isinstance(asked, Failed):
         outcome: Outcome = asked
     else:
-        if _heard(logging.INFO):
-            log.info("job started", **_asked_figures(running, asked))
-        outcome = await _outcome(kind, running, asked)
-    took_s = time.perf_counter() - started
+        async with room:
+            started = time.perf_counter()
+            if _heard(logging.INFO):
+                log.info("job started", **_asked_figures(running, asked))
+            answer = await _answer(kind, running, asked)
+            took_s = time.perf_counter() - started
+        outcome = answer if isinstance(answer, Failed) else Done(document(answer))
     metrics.attempted(running.tenant_id, kind.name, outcome, took_s, asked)
     _tell(outcome, took_s)
     return outcome
@@ -97,11 +111,12 @@ def _read(kind: Kind, tenant_id: UUID, payload: Any) -> BaseModel | Failed:
     return asked
 
 
-async def _outcome(kind: Kind, running: Running, asked: BaseModel) -> Outcome:
+async def _answer(kind: Kind, running: Running, asked: BaseModel) -> Any:
+    """What the handler says, or how it failed."""
     limit = asyncio.timeout(kind.timeout_s)
     try:
         async with limit:
-            return Done(await kind.handler(running, asked))
+            return await kind.handler(running, asked)
     except _FOR_GOOD as error:
         return _failed(_code(error), str(error), for_good=True)
     except Exception as error:  # noqa: BLE001 - whatever it is, the job has failed
@@ -153,7 +168,7 @@ def _asked_figures(running: Running, asked: BaseModel) -> dict[str, Any]:
 def _tell(outcome: Outcome, took_s: float) -> None:
     duration_ms = round(took_s * 1_000, 1)
     match outcome:
-        case Done(result):
+        case Done(result) if _heard(logging.INFO):
             log.info("job done", duration_ms=duration_ms, **_figures(result))
         case Failed(error, _, for_good):
             log.warning("job failed", duration_ms=duration_ms, error=error, for_good=for_good)

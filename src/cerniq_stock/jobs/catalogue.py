@@ -36,7 +36,10 @@ class Retention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A kind of job. `attempts` counts runs; between them `backoff_s` doubles each time."""
+    """A kind of job. `attempts` counts runs; between them `backoff_s` doubles each time.
+
+    `concurrency` is a worker's, or, where it is `shared`, that of all workers together.
+    """
 
     name: str
     payload: type[BaseModel]
@@ -46,6 +49,7 @@ class Kind:
     attempts: int
     backoff_s: float
     retention: Retention = Retention()
+    shared: bool = False
     platform_only: bool = False
 
     def retry_delay_s(self, failed_attempts: int) -> float | None:
@@ -82,6 +86,7 @@ def _sync(name: str) -> Kind:
         attempts=5,
         backoff_s=5,
         retention=Retention(completed_s=2 * DAY_S, completed_count=100),
+        shared=True,
     )
 
 
@@ -95,6 +100,7 @@ def _tidying(name: str, payload: type[BaseModel], handler: Handler, *, concurren
         timeout_s=120,
         attempts=5,
         backoff_s=1,
+        shared=payload is Dispatch,
         platform_only=payload is Dispatch,
     )
 

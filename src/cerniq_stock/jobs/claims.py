@@ -6,16 +6,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import asyncpg
 from pgqueuer.db import AsyncpgPoolDriver
 from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 
 from cerniq_stock.jobs import tickets
 from cerniq_stock.jobs.rates import Rates
+from cerniq_stock.store.trouble import LOST
 
 LOOK_AGAIN_S = 0.05
 """While some kinds have no room the others are looked at so often."""
 NO_TOKEN_PAUSE_S = 0.1
+RETRY_DELAY_S = 0.5
 
 
 class Claims:
@@ -26,8 +29,14 @@ class Claims:
     """
 
     def __init__(
-        self, *, most: int | None = None, pause_s: float = 0.0, rates: Rates | None = None
+        self,
+        stopping: asyncio.Event,
+        *,
+        most: int | None = None,
+        pause_s: float = 0.0,
+        rates: Rates | None = None,
     ) -> None:
+        self.stopping = stopping
         self.rates = rates
         self._most = most
         self._pause_s = pause_s
@@ -44,9 +53,13 @@ class Claims:
         self._open[kind] -= 1
         self._changed.set()
 
+    def room(self, kind: str, batch: int) -> int:
+        """How many of a kind may be claimed, a batch at most."""
+        return batch if self._most is None else max(0, min(batch, self._most - self._open[kind]))
+
     def has_room(self, kind: str, batch: int) -> bool:
         """Tell whether a whole batch of a kind may be claimed."""
-        return self._most is None or self._open[kind] + batch <= self._most
+        return self.room(kind, batch) == batch
 
     async def pause(self) -> None:
         """Wait until the last claim is long enough ago."""
@@ -79,20 +92,22 @@ class _Claiming(Queries):
         if self.claims.rates is not None:
             (name,) = entrypoints
             return await self._at_rate(self.claims.rates, name, batch_size, entrypoints, **rest)
-        while True:
+        while not self.claims.stopping.is_set():
             ready = {k: v for k, v in entrypoints.items() if self.claims.has_room(k, batch_size)}
             if ready:
                 jobs = await super().dequeue(batch_size, ready, *args, **rest)
                 if jobs or len(ready) == len(entrypoints):
                     return jobs
             await self.claims.more_room(entrypoints.keys() - ready.keys(), batch_size)
+        return []
 
     async def _at_rate(
         self, rates: Rates, name: str, batch_size: int, entrypoints: dict[Any, Any], **rest: Any
     ) -> list[Job]:
         """Claim no more than there are tokens."""
-        tokens = await rates.take(name, batch_size)
-        if not tokens:
+        most = self.claims.room(name, batch_size)
+        tokens = await rates.take(name, most) if most else 0
+        if tokens <= 0:
             await asyncio.sleep(NO_TOKEN_PAUSE_S)
             return []
         claimed = 0
@@ -102,3 +117,13 @@ class _Claiming(Queries):
             return jobs
         finally:
             await rates.give_back(name, tokens - claimed)
+
+    async def retry_job(self, job: Job, *args: Any, **rest: Any) -> None:
+        """Put a job back, over outages: PgQueuer would drop its ticket at the first."""
+        while True:
+            try:
+                return await super().retry_job(job, *args, **rest)
+            except (*LOST, asyncpg.PostgresError, TimeoutError):
+                if self.claims.stopping.is_set():
+                    raise
+                await asyncio.sleep(RETRY_DELAY_S)

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import Any, Protocol
 from uuid import UUID
 
-from cerniq_stock.domain.outcomes import Refused
+from cerniq_stock.domain.outcomes import Refused, ReleaseResult, ReserveResult
 from cerniq_stock.jobs.payloads import (
     CheckExpired,
     Dispatch,
@@ -55,9 +55,9 @@ class Running:
         return of or self.effect_key
 
 
-async def reserve_create(running: Running, asked: ReserveCreate) -> Document:
+async def reserve_create(running: Running, asked: ReserveCreate) -> ReserveResult | Refused:
     """Hold goods for a negotiation; the result is §2.4's."""
-    answer = await running.stock.reserve(
+    return await running.stock.reserve(
         asked.tenant_id,
         asked.negotiation_id,
         [item.item() for item in asked.items],
@@ -70,12 +70,11 @@ async def reserve_create(running: Running, asked: ReserveCreate) -> Document:
         channel=asked.metadata.channel,
         notes=asked.metadata.notes,
     )
-    return _document(answer)
 
 
-async def reserve_release(running: Running, asked: ReserveRelease) -> Document:
+async def reserve_release(running: Running, asked: ReserveRelease) -> ReleaseResult | Refused:
     """Give back, or with CONSUMED sell; the result is §3.4's."""
-    answer = await running.stock.release(
+    return await running.stock.release(
         asked.tenant_id,
         reservation_id=asked.reservation_id,
         # the reservation is the narrower of the two
@@ -86,7 +85,6 @@ async def reserve_release(running: Running, asked: ReserveRelease) -> Document:
         by=asked.released_by,
         notes=asked.notes,
     )
-    return _document(answer)
 
 
 async def reserve_order(running: Running, asked: OfOrder) -> Document:
@@ -98,13 +96,13 @@ async def reserve_order(running: Running, asked: OfOrder) -> Document:
         by=asked.requested_by,
         notes=asked.notes,
     )
-    document = _document(answer)
-    return {"reserved": document["success"], **document}
+    told = document(answer)
+    return {"reserved": told["success"], **told}
 
 
 async def release_order(running: Running, asked: PartsOfOrder) -> Document:
     """Cancel what is outstanding of an order (job 30)."""
-    return _document(
+    return document(
         await running.stock.release_order(
             asked.tenant_id,
             asked.order_id,
@@ -118,7 +116,7 @@ async def release_order(running: Running, asked: PartsOfOrder) -> Document:
 
 async def deduct_delivered(running: Running, asked: PartsOfOrder) -> Document:
     """Sell what was delivered of an order (job 31)."""
-    return _document(
+    return document(
         await running.stock.deduct_order(
             asked.tenant_id,
             asked.order_id,
@@ -155,6 +153,9 @@ def _delivery_key(asked: PartsOfOrder) -> str | None:
     return f"del_{blake2b(named, digest_size=16).hexdigest()}"
 
 
-def _document(answer: Any) -> Document:
-    document: Document = to_wire(answer)
-    return {"success": False, **document} if isinstance(answer, Refused) else document
+def document(answer: Any) -> Document:
+    """An answer as a job's result: what a handler has made ready is left as it is."""
+    if isinstance(answer, dict):
+        return answer
+    told: Document = to_wire(answer)
+    return {"success": False, **told} if isinstance(answer, Refused) else told

@@ -6,8 +6,8 @@ the attempts and their delays, the timeouts, the results, and that a job ends on
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -33,23 +33,24 @@ from cerniq_stock.store.trouble import LOST
 
 log = structlog.get_logger("cerniq_stock.jobs")
 
-BATCH = 50
+BATCH = 100
 AHEAD = 4 * BATCH
 """Of each quick kind a worker claims so many: while some run and some are written down, more come.
 """
 HEARTBEAT_TIMEOUT_S = 3.0
 """After so long without a sign of life a worker's jobs are taken over."""
 POLL_S = 2.0
+UNHANDLED_DELAY_S = 1.0
 RESTART_DELAY_S = 0.25
 RESTART_DELAY_MAX_S = 4.0
-SLOW_PAUSE_S = 0.5
+SLOW_PAUSE_S = 1.0
 """Every change of the queue wakes every manager; for slow jobs it need not look each time."""
 
 Claiming = Callable[[], Claims]
 
-QUICK = [kind for kind in CATALOGUE.values() if kind.timeout_s <= 10]
-SLOW = [kind for kind in CATALOGUE.values() if kind not in QUICK]
-"""Jobs that may take minutes have a manager of their own: nobody waits behind them."""
+QUICK = [kind for kind in CATALOGUE.values() if not kind.shared]
+SLOW = [kind for kind in CATALOGUE.values() if kind.shared]
+"""Whose concurrency PgQueuer counts over all workers: they have a manager of their own."""
 
 
 class Worker:
@@ -93,13 +94,13 @@ class Worker:
     def _managed(self) -> Iterator[tuple[list[Kind], Claiming]]:
         """Kinds that share a manager of PgQueuer, and how they are claimed."""
         free = [kind for kind in QUICK if self._rates.of(kind.name) is None]
-        yield free, partial(Claims, most=AHEAD)
+        yield free, partial(Claims, self._stopping, most=AHEAD)
         # claimed are only as many as run: another worker may have nothing to do
         free = [kind for kind in SLOW if self._rates.of(kind.name) is None]
-        yield free, partial(Claims, pause_s=SLOW_PAUSE_S)
+        yield free, partial(Claims, self._stopping, pause_s=SLOW_PAUSE_S)
         for kind in (*QUICK, *SLOW):
             if self._rates.of(kind.name) is not None:
-                yield [kind], partial(Claims, rates=self._rates)
+                yield [kind], partial(Claims, self._stopping, most=AHEAD, rates=self._rates)
 
     async def _run(self, kinds: list[Kind], claiming: Claiming) -> None:
         clock = asyncio.get_running_loop().time
@@ -111,7 +112,7 @@ class Worker:
             except (*LOST, asyncpg.PostgresError, PgqException, TimeoutError) as error:
                 if clock() - began_at > RESTART_DELAY_MAX_S:
                     delay_s = RESTART_DELAY_S  # it has worked in between
-                log.warning("the queue does not answer", error=str(error), again_in_s=delay_s)
+                log.warning("the queue does not answer", error=repr(error), again_in_s=delay_s)
                 await _pause(self._stopping, delay_s)
                 delay_s = min(2 * delay_s, RESTART_DELAY_MAX_S)
 
@@ -143,6 +144,12 @@ class Worker:
             claims.begun(kind.name)
             try:
                 await self._handle(kind, tickets.unpack(job.payload))
+            except RetryRequested:
+                raise
+            except Exception as error:
+                # whatever it is, the job is not lost: PgQueuer would drop its ticket
+                log.exception("a job's attempt could not be handled")
+                raise RetryRequested(timedelta(seconds=UNHANDLED_DELAY_S), repr(error)) from error
             finally:
                 claims.ended(kind.name)
                 self._tasks.discard(task)
@@ -153,19 +160,27 @@ class Worker:
         wait_s = await self._rates.wait_s(kind.name, ticket.tenant_id)
         if wait_s > 0:
             raise RetryRequested(timedelta(seconds=wait_s), "rate limit")
-        async with self._room[kind.name]:
-            outcome = await attempt(
-                kind,
-                self._running(ticket),
-                ticket.payload,
-                trace_id=ticket.trace_id,
-                metrics=self._metrics,
-            )
+        outcome = await attempt(
+            kind,
+            self._running(ticket),
+            ticket.payload,
+            trace_id=ticket.trace_id,
+            metrics=self._metrics,
+            room=self._in_room(kind),
+        )
         if isinstance(outcome, Failed):
             delay_s = await self._retry_delay_s(kind, ticket, outcome)
             if delay_s is not None:
                 raise RetryRequested(timedelta(seconds=delay_s), outcome.error)
         await self._finisher.finish(ticket, outcome)
+
+    @asynccontextmanager
+    async def _in_room(self, kind: Kind) -> AsyncIterator[None]:
+        """Run among so many of a kind; a job that has not begun at the stop goes back."""
+        async with self._room[kind.name]:
+            if self._stopping.is_set():
+                raise RetryRequested(timedelta(0), "the worker stops")
+            yield
 
     def _running(self, ticket: Ticket) -> Running:
         async def progress(value: Any) -> None:

@@ -126,8 +126,15 @@ USING (
 WHERE j.tenant_id = x.tenant_id AND j.id = x.id AND x.place > $2;
 
 -- name: prune_log
--- PgQueuer's own log: what a job was is told by `jobs`.
-DELETE FROM cerniq_queue.pgqueuer_log WHERE created < now() - interval '5 minutes';
+-- PgQueuer's own log: what a job was is told by `jobs`. Of unfinished ones it tells how often they
+-- were begun.
+DELETE FROM cerniq_queue.pgqueuer_log AS l
+WHERE l.created < now() - interval '5 minutes'
+    AND NOT EXISTS (SELECT FROM cerniq_queue.pgqueuer AS q WHERE q.id = l.job_id);
+
+-- name: prune_rates
+-- Buckets that are full again.
+DELETE FROM cerniq_queue.rates WHERE at < now() - interval '1 day';
 
 -- name: lost
 -- Unfinished jobs whose ticket is gone: a worker was stopped at the wrong moment.

@@ -13,34 +13,39 @@ import asyncpg
 HORIZON_S = 60.0
 """A job that found no token asks again within this, however many wait before it."""
 
+LEAST_WAIT_S = 0.01
+
 _TAKE = """
 UPDATE cerniq_queue.rates AS r
 SET tokens = x.tokens - x.taken,
     at = x.now,
     back_at = CASE
         WHEN x.taken > 0 THEN r.back_at
-        ELSE least(greatest(r.back_at, x.now) + interval '1 second' / $2, x.now + $4)
+        WHEN r.back_at <= x.now THEN x.now + (1 - x.tokens) / x.rate * interval '1 second'
+        ELSE least(r.back_at + interval '1 second' / x.rate, x.now + $4)
     END
 FROM (
-    SELECT b.bucket, f.now, f.tokens, least($3, floor(f.tokens)) AS taken
+    SELECT b.bucket, p.rate, f.now, g.tokens, greatest(least($3, floor(g.tokens)), 0) AS taken
     FROM cerniq_queue.rates AS b
-    CROSS JOIN clock_timestamp() AS c (now)
+    CROSS JOIN (SELECT $2::float8 AS rate) AS p
+    -- who waited for the row finds a time in it that is later than his own
+    CROSS JOIN LATERAL (SELECT greatest(clock_timestamp(), b.at) AS now) AS f
     CROSS JOIN LATERAL (
-        SELECT c.now,
-            least(
-                greatest($2, 1), b.tokens + extract(epoch FROM c.now - b.at)::float8 * $2
-            ) AS tokens
-    ) AS f
+        SELECT least(
+            p.rate + 1, b.tokens + extract(epoch FROM f.now - b.at)::float8 * p.rate
+        ) AS tokens
+    ) AS g
     WHERE b.bucket = $1
     FOR UPDATE OF b
 ) AS x
 WHERE r.bucket = x.bucket
 RETURNING x.taken::int4 AS taken, extract(epoch FROM r.back_at - x.now)::float8 AS back_in_s
 """
-"""A second's worth is the most that gathers, and one token at least. Those that get none are told
-times to come back, spread as the tokens are."""
+"""A second's worth is the most that gathers, and one more: who comes a little late loses nothing.
+Those that get no token are told times to come back, spread as the tokens are."""
 _OPEN = """
-INSERT INTO cerniq_queue.rates (bucket, tokens, at) VALUES ($1, greatest($2::float8, 1), now())
+INSERT INTO cerniq_queue.rates (bucket, tokens, at)
+VALUES ($1, greatest($2::float8, 1), clock_timestamp())
 ON CONFLICT (bucket) DO NOTHING
 """
 _GIVE_BACK = "UPDATE cerniq_queue.rates SET tokens = tokens + $2 WHERE bucket = $1"
@@ -78,7 +83,7 @@ class Rates:
         if rate is None:
             return 0.0
         taken, back_in_s = await self._take(f"{name} {tenant_id}", rate, 1)
-        return 0.0 if taken else back_in_s
+        return 0.0 if taken else max(back_in_s, LEAST_WAIT_S)
 
     async def turn(self, of: str, every_s: float) -> bool:
         """Whether it is this worker's turn to do what one of them does every so often."""

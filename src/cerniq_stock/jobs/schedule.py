@@ -58,7 +58,10 @@ def next_after(expression: str, timezone: str, moment: datetime) -> datetime:
     if len(expression.split()) != FIELDS:
         raise CronSimError(f"An expression has {FIELDS} fields: {expression!r}")
     local = moment.astimezone(ZoneInfo(timezone))
-    return next(CronSim(expression, local)).astimezone(UTC)
+    following = next(CronSim(expression, local), None)
+    if following is None:
+        raise CronSimError(f"It never comes due: {expression!r}")
+    return following.astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,8 @@ def job_id(schedule: str, due_at: datetime) -> str:
 
 
 def _target_id(schedule: str, payload: dict[str, Any], due_at: datetime) -> str:
-    of = payload.get("erpSystem")
+    # of its own schedule an integration is the only one
+    of = None if schedule.startswith(OWN) else payload.get("erpSystem")
     return job_id(schedule if of is None else f"{schedule}-{of}", due_at)
 
 
@@ -182,12 +186,12 @@ class Scheduler:
         }
         for tenant_id, schedule in wanted:
             asked = schedule.expression, schedule.timezone
-            if known.pop((tenant_id, schedule.name), None) == asked:
-                continue
             try:
                 next_at = next_after(*asked, now)
             except CronSimError as error:
                 log.warning("no such schedule", schedule=schedule.name, error=str(error))
+                continue  # one that it had until now goes
+            if known.pop((tenant_id, schedule.name), None) == asked:
                 continue
             await connection.execute(SQL["set_schedule"], tenant_id, schedule.name, *asked, next_at)
         for tenant_id, name in known:

@@ -50,7 +50,7 @@ class Upkeep:
                     await self.fail_poison()
                     await self.prune()
             except (*LOST, asyncpg.PostgresError, TimeoutError) as error:
-                log.warning("upkeep put off", error=str(error))
+                log.warning("upkeep put off", error=repr(error))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), GAUGES_EVERY_S)
 
@@ -64,6 +64,7 @@ class Upkeep:
                 )
                 await connection.execute(SQL["prune_by_count"], kind.name, keep.completed_count)
             await connection.execute(SQL["prune_log"])
+            await connection.execute(SQL["prune_rates"])
 
     async def replace_lost(self) -> int:
         """Give unfinished jobs without a ticket a new one; returns how many there were."""

@@ -55,6 +55,8 @@ async def insert_tenant(operator: asyncpg.Pool, tenant: NewTenant) -> None:
     """Make a tenant. Raises InvalidInputError for bad values or a taken id."""
     if tenant.language not in LANGUAGES:
         raise InvalidInputError("language", f"language must be one of {sorted(LANGUAGES)}")
+    if not validate.uuid("id", tenant.id).int:
+        raise InvalidInputError("id", "The id of zeros is the platform's own")
     if isinstance(tenant.warehouses, str):
         raise InvalidInputError("warehouses", "warehouses must be a list of names")
     names = [validate.text("warehouse", name, most=50) for name in tenant.warehouses]
