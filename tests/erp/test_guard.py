@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cerniq_stock.erp.guard import (
-    AddressRefusedError,
     GuardedTransport,
     Policy,
     check,
@@ -19,6 +18,7 @@ from cerniq_stock.erp.guard import (
     parse_url,
     system_resolver,
 )
+from cerniq_stock.erp.trouble import ForbiddenAddressError
 from cerniq_stock.errors import InvalidInputError
 from tests.erp.http_server import Server, make_tls
 
@@ -181,7 +181,7 @@ WEIRD = [
 
 @pytest.mark.parametrize("url", WEIRD)
 def test_urls_of_two_meanings_are_refused(url):
-    with pytest.raises(AddressRefusedError):
+    with pytest.raises(ForbiddenAddressError):
         parse_url(url)
 
 
@@ -190,7 +190,7 @@ def test_our_parser_and_the_clients_agree_on_every_host(authority, rest):
     """Where both read a URL, they read the same host: no differential to slip through."""
     try:
         target = parse_url(f"https://{authority}/{rest}")
-    except AddressRefusedError:
+    except ForbiddenAddressError:
         return
     other = httpx2.URL(target.url)
     assert other.raw_host.decode() == target.host
@@ -201,10 +201,10 @@ def test_one_bad_address_among_good_ones_refuses_them_all():
     target = parse_url("https://erp.example/")
     check(NOBODY, target, [PUBLIC])
     for bad in ("10.0.0.1", "::1"):
-        with pytest.raises(AddressRefusedError) as refused:
+        with pytest.raises(ForbiddenAddressError) as refused:
             check(NOBODY, target, [PUBLIC, ipaddress.ip_address(bad)])
         assert bad not in str(refused.value)
-    with pytest.raises(AddressRefusedError):
+    with pytest.raises(ForbiddenAddressError):
         check(NOBODY, target, [])
 
 
@@ -242,7 +242,7 @@ async def test_a_listed_server_is_reached_by_its_name_and_an_unlisted_one_never(
         assert server.requests[0].headers["host"] == f"erp.lan:{server.port}"
         for url in (f"http://127.0.0.1:{server.port}", f"https://localhost:{server.port}"):
             async with client(NOBODY) as http:
-                with pytest.raises(AddressRefusedError):
+                with pytest.raises(ForbiddenAddressError):
                     await http.get(url)
         assert server.connections == 1
 
@@ -256,7 +256,7 @@ async def test_a_name_that_changes_between_check_and_connection_gains_nothing():
             assert (await http.get(f"http://erp.lan:{server.port}/")).status_code == 200
             assert names.asked == 1
             await server.drop_idle()
-            with pytest.raises(AddressRefusedError):
+            with pytest.raises(ForbiddenAddressError):
                 await http.get(f"http://erp.lan:{server.port}/")
         assert names.asked == 2
         assert server.connections == 1
@@ -295,7 +295,7 @@ async def test_a_host_header_of_another_name_is_refused():
         url = f"http://127.0.0.1:{server.port}/"
         async with client(policy) as http:
             assert (await http.get(url)).status_code == 200
-            with pytest.raises(AddressRefusedError):
+            with pytest.raises(ForbiddenAddressError):
                 await http.get(url, headers={"Host": "internal"})
 
 
@@ -304,7 +304,7 @@ async def test_names_that_do_not_resolve_are_an_ordinary_trouble():
         with pytest.raises(httpcore2.ConnectError):
             await http.get("https://erp.example/")
     async with client(NOBODY, Names(["10.0.0.1"])) as http:
-        with pytest.raises(AddressRefusedError) as refused:
+        with pytest.raises(ForbiddenAddressError) as refused:
             await http.get("https://erp.example/")
     assert "10.0" not in str(refused.value)
 

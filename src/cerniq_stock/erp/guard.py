@@ -20,7 +20,8 @@ from urllib.parse import quote
 import httpcore2
 import httpx2
 
-from cerniq_stock.errors import CerniqError, InvalidInputError
+from cerniq_stock.erp.trouble import ForbiddenAddressError
+from cerniq_stock.errors import InvalidInputError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -69,12 +70,6 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 
-class AddressRefusedError(CerniqError):
-    """An address that may not be connected to; the sentence never says what it resolved to."""
-
-    code = "FORBIDDEN_ADDRESS"
-
-
 @dataclass(frozen=True, slots=True)
 class Target:
     """A URL, taken apart once; `rest` is path and query."""
@@ -100,17 +95,17 @@ class Target:
 def parse_url(url: str) -> Target:
     """Take a URL apart; whatever two parsers could read in two ways is refused."""
     if len(url) > _LONGEST_URL or re.search(r"[\x00-\x1f\x7f\\]", url):
-        raise AddressRefusedError("the URL is too long or has characters that no URL has")
+        raise ForbiddenAddressError("the URL is too long or has characters that no URL has")
     match = _URL.fullmatch(url)
     if not match:
-        raise AddressRefusedError("the URL must begin with https://")
+        raise ForbiddenAddressError("the URL must begin with https://")
     scheme, authority, rest = match[1].lower(), match[2], match[3]
     if "@" in authority:
-        raise AddressRefusedError("the URL must not carry a user name or password")
+        raise ForbiddenAddressError("the URL must not carry a user name or password")
     parts = _AUTHORITY.fullmatch(authority)
     port = int(parts[2] or (443 if scheme == "https" else 80)) if parts else 0
     if not parts or not 0 < port < 65536:
-        raise AddressRefusedError("the URL has no host, or a host or port that cannot be")
+        raise ForbiddenAddressError("the URL has no host, or a host or port that cannot be")
     # a next link may be unescaped; what is escaped stays as it is
     rest = quote(rest, safe="/?%:@!$&'()*+,;=-._~[]|")
     return Target(scheme, _host(parts[1]), port, rest)
@@ -125,9 +120,9 @@ def _host(text: str) -> str:
         if _NUMERIC.fullmatch(labels[-1]):
             return str(ipaddress.IPv4Address(text))
     except ValueError:
-        raise AddressRefusedError("the host is no address in its plain form") from None
+        raise ForbiddenAddressError("the host is no address in its plain form") from None
     if len(text) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise AddressRefusedError("the host is no name in its plain form")
+        raise ForbiddenAddressError("the host is no name in its plain form")
     return text.lower()
 
 
@@ -174,7 +169,7 @@ class Policy:
                     networks.append((ipaddress.ip_network(host), port))
                 else:
                     names.add((_host(host), port))
-            except (ValueError, AddressRefusedError):
+            except (ValueError, ForbiddenAddressError):
                 raise InvalidInputError(
                     "erp_allowed_hosts", f"{entry!r} is not host:port or network:port"
                 ) from None
@@ -208,7 +203,7 @@ def check(policy: Policy, target: Target, addresses: Sequence[Address]) -> None:
     """Refuse unless every address is permitted: one of them is as good as connected to."""
     permitted = (policy.permits(*target.origin, address) for address in addresses)
     if not addresses or not all(permitted):
-        raise AddressRefusedError(
+        raise ForbiddenAddressError(
             "this address may not be connected to; the operator can allow it by name and port"
         )
 
@@ -304,7 +299,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         target = parse_url(str(request.url))
         names = {target.host, request.url.raw_host.decode()}
         if len(names) > 1 or httpx2.URL(target.url).netloc.decode() != request.headers["host"]:
-            raise AddressRefusedError("the host of the request is ambiguous")
+            raise ForbiddenAddressError("the host of the request is ambiguous")
         response = await self._pools[target.scheme].handle_async_request(
             httpcore2.Request(
                 method=request.method,
