@@ -170,7 +170,7 @@ class ErpConfig(_Strict):
 def read_config(data: bytes | str | Mapping[str, Any]) -> ErpConfig:
     """Read a configuration, as JSON or as an object. Raises InvalidInputError naming the key."""
     try:
-        given = data if isinstance(data, Mapping) else json.loads(data)
+        given = json.loads(data) if isinstance(data, (bytes, str)) else data
     except (ValueError, RecursionError) as error:
         raise InvalidInputError("config", f"The configuration is not JSON: {error}") from None
     if not isinstance(given, Mapping):

@@ -24,14 +24,13 @@ _OUTER: Final = "".join(
 )
 """Blanks, unbreakable ones, the padding of CHAR columns, and marks that nobody sees."""
 _SCIENTIFIC = re.compile(r"[0-9][.,][0-9]+[Ee][+-]?[0-9]{1,3}|[0-9]+[Ee]\+[0-9]{2,3}")
-_MONTH = (
-    r"(?:ian|jan|feb|mar|apr|mai|may|iun|jun|iul|jul|aug|sep|sept|oct|noi|nov|dec)[a-zăâîșşțţ]*\.?"
-)
+_MONTH = r"(?:ian|jan|feb|mar|apr|mai|may|iun|jun|iul|jul|aug|sept?|oct|noi|nov|dec)\.?"
+_DAY = "(?:0?[1-9]|[12][0-9]|3[01])"
 _DATE = re.compile(
-    rf"[0-9]{{1,2}}[- ]{_MONTH}(?:[- ][0-9]{{2,4}})?"
+    rf"{_DAY}[- ]{_MONTH}(?:[- ][0-9]{{2,4}})?"
     rf"|{_MONTH}[- ][0-9]{{2,4}}"
-    r"|[0-9]{1,2}([./-])[0-9]{1,2}\1(?:[0-9]{2}|[0-9]{4})"
-    r"|[12][0-9]{3}([./-])(?:0[1-9]|1[0-2])\2(?:0[1-9]|[12][0-9]|3[01])(?:T?[ 0-9:.]+)?",
+    rf"|{_DAY}([./-]){_DAY}\1(?:[0-9]{{2}}|[0-9]{{4}})"
+    rf"|[12][0-9]{{3}}([./-])(?:0[1-9]|1[0-2])\2{_DAY}(?:T?[ 0-9:.]+)?",
     re.IGNORECASE,
 )
 _CEDILLAS: Final = str.maketrans("şţŞŢ", "șțȘȚ")

@@ -52,8 +52,14 @@ def rows(path: Path, config: ErpConfig) -> Iterator[Row]:
         except PayloadError:
             raise
         except Exception as error:  # noqa: BLE001 - a damaged workbook fails in as many ways as it has parts
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise PayloadError(f"The workbook cannot be read: {reason}") from None
+            raise PayloadError(f"The workbook cannot be read: {_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    """Say what was wrong first: the library puts a sentence about the file around it."""
+    while below := error.__cause__ or error.__context__:
+        error = below
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _refuse_bomb(file: IO[bytes]) -> None:
