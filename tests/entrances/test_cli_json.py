@@ -34,6 +34,7 @@ READS = {
     ("job", "list"): [],
     ("job", "show"): ["{job}"],
     ("job", "watch"): ["--seconds", "0"],
+    ("erp", "parse"): ["--system", "SAGA", "{payload}"],
     ("availability",): ["LAPTOP-14", "FLOUR-000"],
     ("explain",): ["LAPTOP-14"],
     ("movements",): ["--sku", "LAPTOP-14"],
@@ -78,7 +79,7 @@ def reservation(ok, negotiation):
 
 
 @pytest.fixture
-def named(ok, dsn, negotiation, reservation):
+def named(ok, dsn, negotiation, reservation, tmp_path):
     """What commands can be told to work on, by the name that stands for it above."""
     order, delivered = (
         ok("order", "create", "--line", "FLOUR-000=0.5", "--json").document["orderId"]
@@ -87,7 +88,10 @@ def named(ok, dsn, negotiation, reservation):
     ok("order", "deduct", delivered)
     job, failed = (ok("job", "add", "stock:sync:erp", "{}").stdout.strip() for _ in range(2))
     asyncio.run(_fail(dsn, failed))
+    payload = tmp_path / "payload.json"
+    payload.write_text('{"stocuri": [{"cod_articol": "CHAIR", "cantitate_totala": "4.5000"}]}')
     return {
+        "payload": str(payload),
         "negotiation": negotiation,
         "reservation": reservation,
         "order": order,
