@@ -51,14 +51,15 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     if re.fullmatch(r"[0-9]{1,18}", text):
         wait_s = float(text)
     else:
-        until, since = _timestamp(text), _timestamp(headers.get("date", ""))
+        until, since = http_date(text), http_date(headers.get("date", ""))
         if until is None:
             return None
         wait_s = until - (now if since is None else since)
     return min(max(wait_s, 1.0), _LONGEST_WAIT_TOLD_S)
 
 
-def _timestamp(text: str) -> float | None:
+def http_date(text: str) -> float | None:
+    """Return a header's date as seconds; None where it is none."""
     try:
         return email.utils.parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):

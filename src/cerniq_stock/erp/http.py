@@ -14,7 +14,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
@@ -136,8 +136,8 @@ class _Call:
     accept: frozenset[int]
     limit: int
     total_s: float
-    headers: Mapping[str, str]
-    content: bytes | None = None
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes | None = field(default=None, repr=False)
     sink: IO[bytes] | None = None
 
 
@@ -162,19 +162,20 @@ class ErpClient:
         max_bytes: int = 64 * MEGABYTE,
         cookies: bool = False,
         resolver: Resolver = system_resolver,
+        redactor: Redactor | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._base = parse_url(base_url)
         self.base_url = self._base.url.partition("?")[0].rstrip("/") + "/"
         self.auth = auth
-        self.redactor = Redactor()
+        self.redactor = redactor or Redactor()
         self._headers = dict(headers or {})
         self._timeouts = timeouts or Timeouts()
         self._retry = retry or Retry()
         self._space_s = 1 / rate if rate else 0.0
         self._free_at = 0.0
         self._max_bytes = max_bytes
-        self._clock = clock or Clock()
+        self.clock = clock or Clock()
         self._generation = 0
         self._login = asyncio.Lock()
         self._login_task: asyncio.Task[Any] | None = None
@@ -302,7 +303,7 @@ class ErpClient:
                 if not (call.idempotent and error.retryable) or wait_s is None:
                     raise
                 log.info("erp again", code=error.code, status=error.status, wait_s=round(wait_s, 2))
-                await self._clock.sleep(wait_s)
+                await self.clock.sleep(wait_s)
 
     def _patience(self, tried: int, error: ErpError) -> float | None:
         """Return how long to wait before the next attempt; None: no more of them."""
@@ -312,7 +313,7 @@ class ErpClient:
         if error.retry_after_s is not None:
             return error.retry_after_s if error.retry_after_s <= retry.most_s else None
         grown = min(retry.first_s * 2 ** (tried - 1), retry.most_s)
-        return float(grown * (0.5 + self._clock.chance() / 2))
+        return float(grown * (0.5 + self.clock.chance() / 2))
 
     async def _authorization(self) -> Mapping[str, str]:
         """Log in once at a time; what was refused is not tried again: users get locked out."""
@@ -340,16 +341,16 @@ class ErpClient:
 
     async def _pace(self) -> None:
         """Wait for this session's turn; turns lie evenly apart."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         turn = max(now, self._free_at)
         self._free_at = turn + self._space_s
         if turn > now:
-            await self._clock.sleep(turn - now)
+            await self.clock.sleep(turn - now)
 
     async def _attempt(self, call: _Call, authorization: Mapping[str, str]) -> Answer:
         await self._pace()
         request = self._build(call, authorization)
-        began = self._clock.monotonic()
+        began = self.clock.monotonic()
         try:
             async with asyncio.timeout(call.total_s):
                 response = await self._http.send(request, stream=True)
@@ -376,7 +377,7 @@ class ErpClient:
             url=self.shown(call.url),
             status=answer.status,
             bytes=answer.size,
-            seconds=round(self._clock.monotonic() - began, 3),
+            seconds=round(self.clock.monotonic() - began, 3),
         )
         return answer
 
@@ -433,7 +434,7 @@ class ErpClient:
                 problem = read_json(b"".join([piece async for piece in body]), status)
         except (ErpError, httpcore2.NetworkError, httpcore2.ProtocolError):
             problem = None
-        wait_s = retry_after(response.headers, self._clock.wall())
+        wait_s = retry_after(response.headers, self.clock.wall())
         kind, sentence = next(
             (kind, sentence) for statuses, kind, sentence in _REFUSALS if status in statuses
         )
