@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 from prometheus_client import start_http_server
 
-from cerniq_stock.errors import InvalidInputError, UnavailableError
+from cerniq_stock.errors import InvalidInputError
 from cerniq_stock.jobs.catalogue import CATALOGUE
 from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.pg_queue import PostgresQueue
@@ -86,7 +86,9 @@ def _extra() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise UnavailableError("The BullMQ transport is not installed; see docs/jobs.md") from error
+        raise InvalidInputError(
+            "transport", "The BullMQ transport is not installed; see docs/jobs.md"
+        ) from error
 
 
 async def run_workers(
@@ -165,7 +167,7 @@ async def _parts(
             else _bull_worker(redis_url, stock, scheduler, rates, metrics)
         )
         with _metrics_served(settings, metrics):
-            beside: list[Part] = [Upkeep(operator, stock, rates, metrics)]
+            beside: list[Part] = [Upkeep(operator, stock, rates, metrics, depth=redis_url is None)]
             yield worker, [*beside, scheduler] if schedules else beside
 
 

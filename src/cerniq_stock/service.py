@@ -141,7 +141,7 @@ class Stock(Ordering):
         why = validate.choice("reason", ReleaseReason, reason)
         if (reservation_id is None) == (negotiation_id is None):
             raise InvalidInputError(
-                "reservationId", "give either reservationId or negotiationId, not both"
+                "reservationId", "Name a reservation or a negotiation, and only one of them"
             )
         id_ = None
         if reservation_id is not None:

@@ -101,7 +101,7 @@ async def test_deliveries_in_parts_each_once(check):
         hold     o1 r1                      -> RESERVED 9
         deliver  o1 A=5 key=d1              -> PARTLY_DELIVERED 5
         stands   o1 -> PARTLY_DELIVERED A=4/0/4/0/0 B=2/2/0/0/0 A=3/2/1/0/0
-        deliver  o1 A=5 key=d1              -> PARTLY_DELIVERED 5    # the first answer
+        deliver  o1 A=5 key=d1              -> PARTLY_DELIVERED 5 warned    # the first answer
         deliver  o1 A=4 key=d1              -> RESERVATION_EXISTS
         deliver  o1 A=3 B=3                 -> A:EXCEEDS_ORDERED B:EXCEEDS_ORDERED
         deliver  o1 3=1                     -> PARTLY_DELIVERED 1
@@ -185,7 +185,7 @@ async def test_returns_after_delivery(check):
         return   o1 A=1 into=X              -> WAREHOUSE_UNKNOWN
         return   o1 A=2                     -> A:EXCEEDS_DELIVERED
         return   o1 2=1 key=b1              -> PARTLY_DELIVERED 1
-        return   o1 2=1 key=b1              -> PARTLY_DELIVERED 1
+        return   o1 2=1 key=b1              -> PARTLY_DELIVERED 1 warned
         return   o1                         -> PARTLY_DELIVERED 0 warned
         stands   o1                         -> PARTLY_DELIVERED A=2/0/2/0/2 A=3/0/2/0/2
         level    A N                        -> 2 0 0

@@ -6,11 +6,17 @@ import signal
 import sys
 
 import pytest
+from bullmq import Queue
+from prometheus_client import generate_latest
 
-from cerniq_stock.errors import InvalidInputError
+from cerniq_stock.errors import InvalidInputError, UnavailableError
 from cerniq_stock.jobs import bull
-from cerniq_stock.jobs.port import JobState, NewJob
-from tests.jobs.conftest import on_bullmq
+from cerniq_stock.jobs.bull_queue import BullQueue
+from cerniq_stock.jobs.bull_worker import BullWorker
+from cerniq_stock.jobs.metrics import Metrics
+from cerniq_stock.jobs.port import PLATFORM, JobState, NewJob
+from cerniq_stock.jobs.schedule import Scheduler
+from tests.jobs.conftest import Town, on_bullmq
 from tests.jobs.redis_server import program, redis_server
 
 needs_redis = pytest.mark.skipif(program() is None, reason="no Redis server, and no wheel of one")
@@ -101,3 +107,43 @@ def test_an_effects_key_outlives_an_emptied_redis():
     assert first == bull.effect_key("stock:reserve:create", "1", 1_700_000_000_000)
     assert first != bull.effect_key("stock:reserve:create", "1", 1_700_000_000_001)
     assert len(first) <= 100
+
+
+async def test_a_redis_that_is_not_there_is_said_to_be_away(town, monkeypatch):
+    monkeypatch.setattr(bull, "ANSWER_S", 0.5)
+    nobody = "redis://127.0.0.1:1/0"
+    with pytest.raises(UnavailableError):
+        async with BullQueue(nobody):
+            pass
+    scheduler = Scheduler(town.operator, town.queue)
+    worker = BullWorker(nobody, town.stock, scheduler.fan_out, town.limits(), town.metrics)
+    with pytest.raises(UnavailableError):
+        await worker.run()
+
+
+@needs_redis
+async def test_a_job_of_nobody_is_shown_as_the_platforms(town, redis):
+    async with on_bullmq(town, redis.url) as shop:
+        queue = Queue("stock-reserve-create", {"connection": redis.url})
+        await queue.add("stock:reserve:create", {"tenantId": "nonsense"}, {"jobId": "whose"})
+        await queue.close()
+        async with shop.working():
+            await shop.until(lambda: _failed(shop, "whose"))
+
+
+async def _failed(shop: Town, job_id: str) -> bool:
+    job = await shop.queue.get(PLATFORM, job_id)
+    return job is not None and (job.error or "").startswith("INVALID_PAYLOAD")
+
+
+@needs_redis
+async def test_the_depth_of_redis_is_measured(town, redis):
+    async with on_bullmq(town, redis.url) as shop:
+        await shop.add(shop.reserve(delay_s=3600))
+        async with shop.working():
+            await shop.until(lambda: _depth(shop.metrics))
+
+
+async def _depth(metrics: Metrics) -> bool:
+    line = 'stock_queue_depth{job="stock:reserve:create",state="DELAYED"} 1.0'
+    return line in generate_latest(metrics.registry).decode()

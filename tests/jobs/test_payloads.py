@@ -1,15 +1,20 @@
 """What a payload may say, and in which sentence it is told that it may not."""
 
+import json
+import re
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from pydantic import ValidationError
 
+from cerniq_stock.jobs.catalogue import CATALOGUE
 from cerniq_stock.jobs.payloads import (
     ItemPayload,
     Metadata,
+    OfOrder,
     PartsOfOrder,
     ReserveCreate,
     ReserveRelease,
@@ -192,3 +197,35 @@ async def test_a_jobs_channel_is_stored_with_its_reservation(town):
         jobs = await town.ended(*ids)
     found = [await town.stock.reservation(town.tenant, job.result["reservationId"]) for job in jobs]
     assert [view.channel for view in found] == ["API", "AI_AGENT", None]
+
+
+def test_the_samples_of_the_documentation_are_payloads():
+    page = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text(encoding="utf-8")
+    (samples,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    names = set()
+    for line in samples.splitlines():
+        sample = json.loads(line)
+        CATALOGUE[sample["name"]].payload.model_validate(sample["payload"])
+        names.add(sample["name"])
+    assert len(names) == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "told"),
+    [
+        (PartsOfOrder, {"lines": []}, "lines: Extra inputs"),
+        (OfOrder, {"items": []}, "items: Extra inputs"),
+        (PartsOfOrder, {"items": [{"quantity": 1, "qty": 1}]}, "items.0.qty: Extra inputs"),
+    ],
+)
+def test_what_concerns_orders_is_spelt_as_it_is(kind, changed, told):
+    ids = {"tenantId": str(uuid4()), "orderId": str(uuid4())}
+    kind.model_validate(ids)
+    assert refused(kind, ids | changed).startswith(told)
+
+
+@pytest.mark.parametrize("items", [{}, {"itemsToRelease": []}, {"itemstorelease": []}])
+def test_a_part_is_named(items):
+    asked = {"tenantId": str(uuid4()), "reason": "MANUAL", "reservationId": "r"}
+    ReserveRelease.model_validate(asked)
+    assert "itemsToRelease" in refused(ReserveRelease, asked | {"releasePartial": True} | items)

@@ -150,8 +150,8 @@ async def _until_ended(dsn: str, queue: JobQueue, reserved: int) -> float:
 async def _unfinished(connection: Any, queue: JobQueue) -> bool:
     if isinstance(queue, PostgresQueue):
         return bool(await connection.fetchval(_UNFINISHED))
-    unfinished: int = await cast("Any", queue).unfinished(KIND)  # BullQueue has it
-    return bool(unfinished)
+    unfinished: dict[Any, int] = await cast("Any", queue).unfinished(KIND)  # BullQueue has it
+    return any(unfinished.values())
 
 
 @asynccontextmanager

@@ -27,6 +27,7 @@ RedisUrl = Annotated[
     typer.Option(metavar="URL", help="Jobs of BullMQ on this Redis, not of PostgreSQL."),
 ]
 REFRESH_S = 1.0
+SHOWN = 30
 
 
 @command(
@@ -64,8 +65,10 @@ async def add(
             delay_s=delay,
             trace_id=trace,
         )
+        known = job is not None and await queue.get(tenant_id, _id(job)) is not None
         (id_,) = await queue.add(tenant_id, [new])
-    return Shown({"id": id_}, (id_,))
+    warnings = (f"Job {id_} was added before: nothing was added now",) if known else ()
+    return Shown({"id": id_, "known": known}, (id_,), warnings)
 
 
 def _payload(text: str) -> dict[str, Any]:
@@ -98,8 +101,13 @@ async def list_jobs(
     async with call.queue(platform=platform, redis_url=redis_url) as (queue, tenant_id):
         found = await queue.jobs(tenant_id, name=name, state=state, limit=limit)
     columns = ("job", "kind", "state", "attempts", "added", "error")
-    rows = [(x.id, x.name, x.state, x.attempts, x.created_at, x.error) for x in found]
+    rows = [(x.id, x.name, x.state, x.attempts, x.created_at, _short(x.error)) for x in found]
     return Shown(found, (Table(columns, rows, "No jobs"),))
+
+
+def _short(error: str | None) -> str | None:
+    """As much as a list has room for; `job show` has it all."""
+    return error if error is None or len(error) <= SHOWN else f"{error[: SHOWN - 1]}…"
 
 
 @command(app, "show", "job show 01K7Z9V3J0Q4T5X6Y7Z8A9B0CD", "job show res-1 --json")

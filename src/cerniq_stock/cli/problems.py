@@ -144,9 +144,12 @@ def _foreign(error: BaseException) -> Problem:
     # imported when something is wrong only: they cost more than most commands
     import asyncpg  # noqa: PLC0415 - see above
     from pydantic import ValidationError  # noqa: PLC0415 - see above
+    from pydantic_settings import SettingsError  # noqa: PLC0415 - see above
 
     if isinstance(error, ValidationError):
         return _bad_setting(error.errors()[0])
+    if isinstance(error, SettingsError):
+        return Problem(INVALID, InvalidInputError.code, f"A setting is no JSON: {one_line(error)}")
     if isinstance(error, asyncpg.DataError):
         return Problem(INVALID, InvalidInputError.code, one_line(error))
     state = _sqlstate(error)

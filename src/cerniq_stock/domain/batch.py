@@ -1,6 +1,7 @@
 """The door of the domain: what a batch of commands does to loaded state."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -24,7 +25,7 @@ from cerniq_stock.domain.hold import extend, release, set_negotiation
 from cerniq_stock.domain.model import ZERO, ReservationType
 from cerniq_stock.domain.orders import change_order
 from cerniq_stock.domain.outcomes import Answer, OrderResult, Refusal, Refused, ReserveResult
-from cerniq_stock.domain.reserve import reserve
+from cerniq_stock.domain.reserve import REPLAYED, reserve
 from cerniq_stock.domain.shelf import change_level
 from cerniq_stock.domain.work import Changes, State, Work
 
@@ -77,6 +78,8 @@ def _keyed(work: Work, command: KeyedCommand) -> Answer:
             Refusal.RESERVATION_EXISTS,
             f"Key {command.key} was used before with another payload",
         )
+    if isinstance(answer, OrderResult):
+        return replace(answer, warnings=(*answer.warnings, REPLAYED))
     return answer
 
 

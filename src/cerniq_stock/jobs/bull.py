@@ -3,14 +3,19 @@
 An optional extra: nothing but this transport imports it.
 """
 
+import asyncio
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
-from cerniq_stock.errors import InvalidInputError
+from redis.exceptions import RedisError
+
+from cerniq_stock.errors import InvalidInputError, UnavailableError
+from cerniq_stock.jobs.port import PLATFORM
 
 NO_DATABASE = "0"
+ANSWER_S = 5.0
 
 
 def wire_name(name: str) -> str:
@@ -45,12 +50,21 @@ def connection(url: str) -> dict[str, Any]:
     return options
 
 
-def tenant_of(payload: Any) -> UUID | None:
-    """Whose job it is: BullMQ knows no tenants, the payload does."""
+def tenant_of(payload: Any) -> UUID:
+    """Whose job it is: BullMQ knows no tenants, the payload does; else it is the platform's."""
     try:
         return UUID(payload["tenantId"])
     except (KeyError, TypeError, ValueError, AttributeError):
-        return None
+        return PLATFORM
+
+
+async def answers(client: Any) -> None:
+    """Return when Redis does, or raise UnavailableError: BullMQ itself would wait for ever."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            await client.ping()
+    except (OSError, TimeoutError, RedisError) as error:
+        raise UnavailableError("Redis does not answer") from error
 
 
 def effect_key(queue: str, job_id: str, timestamp: int) -> str:

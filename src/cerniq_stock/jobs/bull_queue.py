@@ -40,11 +40,16 @@ class BullQueue:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Connect with the first use."""
-        for name in CATALOGUE:
-            queue = Queue(bull.wire_name(name), {"connection": self._connection})
-            self._queues[name] = queue
-            self._stack.push_async_callback(queue.close)
+        """Connect. Raises UnavailableError when Redis does not answer."""
+        try:
+            for name in CATALOGUE:
+                queue = Queue(bull.wire_name(name), {"connection": self._connection})
+                self._queues[name] = queue
+                self._stack.push_async_callback(queue.close)
+            await bull.answers(queue.client)
+        except BaseException:
+            await self._stack.aclose()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -122,9 +127,13 @@ class BullQueue:
             JobCounts(name, counts[name], oldest.get(name)) for name in CATALOGUE if name in counts
         )
 
-    async def unfinished(self, name: str) -> int:
-        """Count what of a kind has not ended, whoever it belongs to."""
-        return int(await self._queues[name].getJobCountByTypes(*UNFINISHED))
+    async def unfinished(self, name: str) -> dict[JobState, int]:
+        """Count what of a kind has not ended, by state, whoever it belongs to."""
+        found = await self._queues[name].getJobCounts(*UNFINISHED)
+        counts: dict[JobState, int] = {}
+        for type_ in UNFINISHED:
+            counts[STATES[type_]] = counts.get(STATES[type_], 0) + found[type_]
+        return counts
 
     async def _find(self, tenant_id: UUID, job_id: str) -> tuple[str, Job] | None:
         for name, queue in self._queues.items():
@@ -137,12 +146,10 @@ class BullQueue:
         return STATES.get(await self._queues[name].getJobState(job.id), JobState.WAITING)
 
     async def _view(self, name: str, job: Job) -> JobView:
-        tenant_id = bull.tenant_of(job.data)
-        assert tenant_id is not None
         created_at = _time(job.timestamp)
         failed = job.failedReason
         return JobView(
-            tenant_id=tenant_id,
+            tenant_id=bull.tenant_of(job.data),
             id=str(job.id),
             name=name,
             state=await self._state(name, job),

@@ -3,15 +3,16 @@
 import asyncio
 import time
 from typing import Any
-from uuid import UUID
 
 import structlog
 from bullmq import DelayedError, Job, UnrecoverableError
 from bullmq import Worker as BullMQWorker
+from redis.exceptions import RedisError
 
 from cerniq_stock.errors import UnavailableError
 from cerniq_stock.jobs import bull
 from cerniq_stock.jobs.attempt import Done, attempt
+from cerniq_stock.jobs.bull_queue import BullQueue
 from cerniq_stock.jobs.catalogue import CATALOGUE, Kind
 from cerniq_stock.jobs.handlers import FanOut, Running
 from cerniq_stock.jobs.metrics import Metrics
@@ -25,7 +26,7 @@ STALLED_EVERY_MS = 2_000
 """A dead worker's job is taken over when its lock has run out: within LOCK_MS and this."""
 STALLED_AT_MOST = 5
 RETRY_MS = 1_000
-NOBODY = UUID(int=0)
+WATCH_EVERY_S = 5.0
 
 
 class AttemptFailedError(Exception):
@@ -38,6 +39,7 @@ class BullWorker:
     def __init__(
         self, url: str, stock: Stock, fan_out: FanOut, rates: Rates, metrics: Metrics
     ) -> None:
+        self._url = url
         self._connection = bull.connection(url)
         self._rates = rates
         self._stock = stock
@@ -48,14 +50,29 @@ class BullWorker:
 
     async def run(self) -> None:
         """Work until stopped. Raises UnavailableError when Redis is not there to begin with."""
-        for kind in CATALOGUE.values():
-            self._workers.append(await self._opened(kind))
-        running = [asyncio.create_task(worker.run()) for worker in self._workers]
-        stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
+        async with BullQueue(self._url) as queue:
+            for kind in CATALOGUE.values():
+                self._workers.append(await self._opened(kind))
+            running = [asyncio.create_task(worker.run()) for worker in self._workers]
+            watching = asyncio.create_task(self._watch(queue))
+            stopping = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            watching.cancel()
         await asyncio.gather(*(worker.close() for worker in self._workers))
         await asyncio.gather(*running)
+
+    async def _watch(self, queue: BullQueue) -> None:
+        """Keep the gauges, and say when Redis is away: BullMQ waits for it in silence."""
+        while True:
+            try:
+                async with asyncio.timeout(bull.ANSWER_S):
+                    for name in CATALOGUE:
+                        for state, count in (await queue.unfinished(name)).items():
+                            self._metrics.queue_depth.labels(name, state).set(count)
+            except (OSError, TimeoutError, RedisError) as error:
+                _tell(error)
+            await asyncio.sleep(WATCH_EVERY_S)
 
     def stop(self) -> None:
         """Take no more jobs; `run` returns when those that run have ended."""
@@ -101,7 +118,7 @@ class BullWorker:
             await job.updateProgress(value)
 
         # without a tenant the payload is refused, and says so
-        tenant_id = bull.tenant_of(job.data) or NOBODY
+        tenant_id = bull.tenant_of(job.data)
         wait_s = await self._rates.wait_s(kind.name, tenant_id)
         if wait_s > 0:
             await job.moveToDelayed(round((time.time() + wait_s) * 1000), token)
@@ -125,4 +142,4 @@ def _limiter(rate: float | None) -> dict[str, Any]:
 
 
 def _tell(error: object, *_: object) -> None:
-    log.warning("Redis does not answer", error=str(error))
+    log.warning("Redis does not answer", error=repr(error))

@@ -6,7 +6,7 @@ quantity may be is the engine's to say (`validate`), so numbers are only read he
 """
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import (
@@ -148,9 +148,16 @@ class ReserveRelease(Payload):
     released_by: str | None = None
     notes: str | None = None
 
+    @model_validator(mode="after")
+    def _partial_names_items(self) -> Self:
+        """Nobody means all of it by saying that it is a part."""
+        if self.release_partial and not self.items_to_release:
+            raise PydanticCustomError("items", "releasePartial needs itemsToRelease")
+        return self
+
     def amounts(self) -> tuple[Quantity, ...] | None:
         """What to release; None is all of it."""
-        if not self.release_partial or not self.items_to_release:
+        if not self.release_partial or self.items_to_release is None:
             return None
         return tuple(Quantity(item.sku, item.quantity) for item in self.items_to_release)
 
@@ -158,13 +165,21 @@ class ReserveRelease(Payload):
 class PartPayload(Wire):
     """So much of an order's line, by its number or by its SKU."""
 
+    model_config = ConfigDict(extra="forbid")
+
     quantity: Number
     sku: str | None = None
     line_no: Whole | None = None
 
 
 class OfOrder(Payload):
-    """`stock:reserve:order` (job 29): the order must have been taken down."""
+    """`stock:reserve:order` (job 29): the order must have been taken down.
+
+    A field that nobody knows is refused in what concerns orders: one that was misspelt would mean
+    all of the order.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     order_id: UUID
     requested_by: str | None = None

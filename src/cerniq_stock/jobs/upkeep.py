@@ -27,10 +27,19 @@ MOST_PICKS = 10
 
 
 class Upkeep:
-    """`pool` acts as cerniq_operator."""
+    """`pool` acts as cerniq_operator. Of a queue elsewhere it does not show the `depth`."""
 
-    def __init__(self, pool: asyncpg.Pool, stock: Stock, rates: Rates, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        stock: Stock,
+        rates: Rates,
+        metrics: Metrics,
+        *,
+        depth: bool = True,
+    ) -> None:
         self._pool = pool
+        self._depth = depth
         self._rates = rates
         self._metrics = metrics
         self._stock = stock
@@ -107,6 +116,8 @@ class Upkeep:
             lag_s = await connection.fetchval(SQL["expiry_lag"])
         self._metrics.expiry_lag_s.set(lag_s or 0.0)
         self._metrics.writer_waiting.set(self._stock.waiting)
+        if not self._depth:
+            return
         found = {(row["name"], row["state"]): row for row in depth}
         for name in CATALOGUE:
             for state in ("WAITING", "DELAYED", "ACTIVE"):
