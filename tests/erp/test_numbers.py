@@ -1,6 +1,7 @@
 """The grammar of numbers, by table and against an oracle that uses no regular expression."""
 
-from decimal import Decimal
+import re
+from decimal import Decimal, InvalidOperation
 
 import pytest
 from hypothesis import given
@@ -180,6 +181,27 @@ def _oracle(text, decimal, thousands):
         whole = first + "".join(rest)
     value = Decimal(int(whole)) + (Decimal(int(fraction)).scaleb(-len(fraction)) if fraction else 0)
     return -value if negative else value
+
+
+def _as_javascript(text):
+    found = re.match(r"\s*[+-]?\d+(\.\d+)?", text)
+    return Decimal(found[0].strip()) if found else None
+
+
+def _as_python(text):
+    try:
+        return Decimal(text.strip())
+    except InvalidOperation:
+        return None
+
+
+def _guessing(text):
+    return _oracle(text.strip(), "," if "," in text else ".", ".")
+
+
+@pytest.mark.parametrize("wrong", [_as_javascript, _as_python, _guessing])
+def test_the_table_finds_those_who_read_otherwise(wrong):
+    assert any(wrong(text) != (dot and Decimal(dot)) for text, dot, _ in TEXTS)
 
 
 PIECES = st.sampled_from([*"0123456789", *"..,,  ''-+", NBSP, NNBSP, "e", "\u0663", "123", "000"])

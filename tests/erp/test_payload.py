@@ -103,6 +103,8 @@ def test_whatever_comes_is_understood_or_refused(payload):
         ({"timezone": "../etc"}, "no time zone"),
         ({"encoding": "klingon"}, "no encoding 'klingon'"),
         ({"encoding": "rot13"}, "no encoding"),
+        ({"encoding": "base64"}, "no encoding"),
+        ({"encoding": "cp1250\0"}, "no encoding"),
         ({"columns": {"colour": "x"}}, "colour is none of sku, total"),
         ({"columns": {"sku": None}}, "sku cannot be left out"),
         ({"status_map": {"x": "GONE"}}, "status_map"),

@@ -1,0 +1,5 @@
+"""Hypothesis as everywhere else: no deadlines, and a long profile."""
+
+from tests import helpers
+
+__all__ = ["helpers"]

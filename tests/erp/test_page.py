@@ -1,0 +1,16 @@
+"""The page about payloads names everything there is."""
+
+from pathlib import Path
+
+import pytest
+
+from cerniq_stock.erp.config import COLUMNS, ErpConfig
+from cerniq_stock.erp.rows import ErrorCode, SkipCode, SystemName, WarningCode
+
+PAGE = (Path(__file__).parents[2] / "docs" / "erp.md").read_text(encoding="utf-8")
+NAMES = [*ErrorCode, *WarningCode, *SkipCode, *SystemName, *ErpConfig.model_fields, *COLUMNS]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_code_system_and_key_is_documented(name):
+    assert f"`{name}`" in PAGE
