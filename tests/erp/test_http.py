@@ -9,6 +9,7 @@ import os
 import tracemalloc
 from decimal import Decimal
 
+import httpx2
 import pytest
 import structlog
 from hypothesis import given
@@ -125,6 +126,12 @@ async def test_the_guard_is_in_the_way_whatever_the_environment_says(monkeypatch
     async with Server() as server:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
             monkeypatch.setenv(name, server.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        async with httpx2.AsyncClient() as gullible:
+            await gullible.get("http://10.0.0.1/x")
+        assert server.targets == ["http://10.0.0.1/x"], "the environment has its way with others"
+        server.requests.clear()
         async with ErpClient(server.url, Policy(), clock=Told().clock()) as erp:
             with pytest.raises(ForbiddenAddressError) as refused:
                 await erp.get("x")
@@ -284,6 +291,16 @@ async def test_an_endless_error_does_not_get_far():
     assert refused.value.problem is None
 
 
+async def test_an_accepted_status_needs_no_json():
+    pages = Answer(b"<html>not here", 404), Answer(b"", 304), Answer(b"<html>")
+    async with Server(*pages) as server, client(server, retry=ONCE) as erp:
+        for status in (404, 304):
+            answer = await erp.get("x", accept=[404, 304])
+            assert (answer.status, answer.data) == (status, None)
+        with pytest.raises(BadAnswerError):
+            await erp.get("x", accept=[404, 304])
+
+
 # limits
 
 
@@ -395,6 +412,7 @@ def date(seconds):
         ({"retry-after": "0"}, 1),
         ({"retry-after": date(1_000_030), "date": date(1_000_000)}, 30),
         ({"retry-after": date(2_000_030)}, 30),
+        ({"retry-after": date(2_000_030).replace("GMT", "-0000")}, 30),
         ({"retry-after": date(1_000_000), "date": date(1_000_030)}, 1),
         ({"retry-after": "99999999"}, 3600),
         ({"retry-after": date(9_000_000), "date": date(1_000_000)}, 3600),

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from datetime import UTC
 from decimal import Decimal
 from typing import Any
 
@@ -59,9 +60,10 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def http_date(text: str) -> float | None:
-    """Return a header's date as seconds; None where it is none."""
+    """Return a header's date as seconds; None where it is none. Without a zone it is UTC."""
     try:
-        return email.utils.parsedate_to_datetime(text).timestamp()
+        date = email.utils.parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
@@ -105,17 +107,14 @@ class Gunzip:
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Unpack some more."""
         try:
-            while True:
+            # what waits inside for room comes with the next input; the trailer is always one
+            while data:
                 if self._member.eof:
-                    if not data:
-                        return
                     self._begin()
                 piece = self._member.decompress(data, MEGABYTE)
                 data = self._member.unconsumed_tail or self._member.unused_data
                 if piece:
                     yield piece
-                if not data and len(piece) < MEGABYTE:
-                    return
         except zlib.error:
             raise BadAnswerError("the ERP's answer is damaged") from None
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
@@ -182,7 +183,7 @@ class ErpClient:
         self._rejected: UnauthorizedError | None = None
         times = self._timeouts
         self._http = httpx2.AsyncClient(
-            transport=GuardedTransport(policy, tls or tls_context(), resolver=resolver),
+            transport=GuardedTransport(policy, tls or _usual_tls(), resolver=resolver),
             cookies=None if cookies else CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             timeout=httpx2.Timeout(times.read_s, connect=times.connect_s, pool=times.total_s),
             follow_redirects=False,
@@ -227,7 +228,7 @@ class ErpClient:
         accept: Iterable[int] = (),
         max_bytes: int | None = None,
     ) -> Answer:
-        """Ask for JSON. `accept` names statuses besides 2xx that are answers, not errors."""
+        """Ask for JSON. `accept` names statuses besides 2xx that are answers, with JSON or not."""
         call = self._call(method, path, params, headers, idempotent, authorize, accept, max_bytes)
         if json_body is not None:
             call.content = json.dumps(json_body, ensure_ascii=False, allow_nan=False).encode()
@@ -302,7 +303,13 @@ class ErpClient:
                 wait_s = self._patience(tried, error)
                 if not (call.idempotent and error.retryable) or wait_s is None:
                     raise
-                log.info("erp again", code=error.code, status=error.status, wait_s=round(wait_s, 2))
+                log.info(
+                    "erp again",
+                    url=self.shown(call.url),
+                    code=error.code,
+                    status=error.status,
+                    wait_s=round(wait_s, 2),
+                )
                 await self.clock.sleep(wait_s)
 
     def _patience(self, tried: int, error: ErpError) -> float | None:
@@ -423,7 +430,13 @@ class ErpClient:
         if call.sink:
             call.sink.seek(0)
         bare = call.sink or status in {204, 205, 304} or call.method == "HEAD"
-        data = None if bare else read_json(kept, status)
+        try:
+            data = None if bare else read_json(kept, status)
+        except BadAnswerError:
+            # an accepted 404 may well be a page
+            if status not in call.accept:
+                raise
+            data = None
         return Answer(status, response.headers, call.url, data, size)
 
     async def _refusal(self, response: httpx2.Response) -> ErpError:
@@ -451,6 +464,12 @@ _REFUSALS: tuple[tuple[Iterable[int], type[ErpError], str], ...] = (
     (range(500, 600), UnreachableError, "is in trouble"),
     (range(1000), RefusedError, "refused the request"),
 )
+
+
+@cache
+def _usual_tls() -> ssl.SSLContext:
+    """Read the system's authorities once; it takes as long as many requests."""
+    return tls_context()
 
 
 def _is_distrust(error: BaseException) -> bool:
