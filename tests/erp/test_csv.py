@@ -267,6 +267,11 @@ def test_whatever_stands_in_a_file_is_understood_or_refused(tmp_path_factory, li
         assert row.total.is_finite()
 
 
+@pytest.mark.parametrize("cell", ['="00123"', '"=""00123"""', "00123", '"00123"', " 00123 "])
+def test_a_text_that_is_protected_from_spreadsheets(csv, cell):
+    assert rows(csv(f"Cod;Stoc\n{cell};1\n"), "sku") == [("00123",)]
+
+
 def test_unknown_columns_are_refused_by_the_configuration():
     with pytest.raises(InvalidInputError, match="colour is none of sku"):
         read_config({"columns": {"colour": "Culoare"}})

@@ -76,12 +76,14 @@ def test_the_flat_shape_is_of_the_configured_management(config, warehouse):
     assert told(found.skipped) == [("data[1]", "NOT_STOCKABLE")]
 
 
-@pytest.mark.parametrize("stock", [[], None])
-def test_goods_without_any_stock_are_told_and_not_zero(stock):
+@pytest.mark.parametrize(
+    ("stock", "raw"), [([], "[]"), (None, None), ({"quantity": True}, '{"quantity": true}')]
+)
+def test_goods_without_any_stock_are_told_and_not_zero(stock, raw):
     found = oblio({"code": "A", "productType": "Marfa", "stock": stock})
     assert found.rows == found.errors == ()
-    assert told(found.warnings, "where", "code", "sku") == [
-        ("data[0]", "STOCKABLE_WITHOUT_STOCK_ROWS", "A")
+    assert told(found.warnings, "where", "code", "raw", "sku") == [
+        ("data[0]", "STOCKABLE_WITHOUT_STOCK_ROWS", raw, "A")
     ]
 
 

@@ -4,6 +4,7 @@ A cell means what the configuration says, and never what its neighbours suggest:
 found in the header line only, the decimal sign is a setting.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ CHUNK = 1_000
 """Lines that are understood at a time."""
 
 _TOTALS = frozenset({"total", "totalgeneral", "subtotal", "totaluri", "grandtotal"})
+_FORMULA = re.compile(r'\s*="([^"]*)"\s*')
+"""How a CSV file tells spreadsheets to leave a text alone: `="00123"`."""
 _HEAD = 512
 
 Line = tuple[int, list[Any] | None]
@@ -162,6 +165,8 @@ class _Reader:
         sku, total, available, price, currency, status, warehouse, modified, lot = [
             NONE if place is None else (place[1], cells[place[0]]) for place in self._places
         ]
+        if isinstance(sku[1], str) and (text := _FORMULA.fullmatch(sku[1])):
+            sku = sku[0], text[1]
         return Fields(
             *(where, sku, total, available, price, currency, status, warehouse, lot),
             modified if modified is NONE else self._moment(modified),

@@ -1,5 +1,6 @@
 """Texts of other people's systems: SKUs, header names, currencies, states."""
 
+import json
 import re
 import unicodedata
 from datetime import date, datetime
@@ -65,6 +66,8 @@ def shown(value: object) -> str | None:
             text = str(value) if value.bit_length() < SHOWN * 8 else "a number of too many digits"
         case datetime() | date():
             text = value.isoformat()
+        case list() | dict():
+            text = json.dumps(value, ensure_ascii=False, default=str)
         case _:
             text = str(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
