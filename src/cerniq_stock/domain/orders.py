@@ -6,7 +6,6 @@ only what the one before has left. Each command is done whole or not at all.
 
 from collections.abc import Sequence
 from decimal import Decimal
-from functools import partial
 from uuid import UUID
 
 from cerniq_stock.domain.commands import (
@@ -348,7 +347,9 @@ def _asked(
     for line in order.lines:
         by_sku.setdefault(line.sku, []).append(line)
     meant = [_meant(order, by_sku, part) for part in parts]
-    refused = first_refusal(map(partial(_part_refusal, work, order), parts, meant))
+    refused = first_refusal(
+        _part_refusal(work, order, part, lines) for part, lines in zip(parts, meant, strict=True)
+    )
     if refused is not None:
         return Refused(*refused)
     amounts: Amounts = {}

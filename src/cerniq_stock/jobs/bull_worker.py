@@ -13,6 +13,7 @@ from cerniq_stock.errors import UnavailableError
 from cerniq_stock.jobs import bull
 from cerniq_stock.jobs.attempt import Done, attempt
 from cerniq_stock.jobs.bull_queue import BullQueue
+from cerniq_stock.jobs.bull_together import Together
 from cerniq_stock.jobs.catalogue import CATALOGUE, Kind
 from cerniq_stock.jobs.handlers import FanOut, Running
 from cerniq_stock.jobs.metrics import Metrics
@@ -105,6 +106,7 @@ class BullWorker:
             },
         )
         worker.on("error", _tell)
+        Together(worker.redisConnection.conn)
         try:
             # it would not know that this Redis waits for fractions of a second (G3)
             await worker.redisConnection.getRedisVersion()
