@@ -121,8 +121,9 @@ async def test_a_tenant_sees_its_own_jobs_only(shop):
     assert await shop.queue.counts(stranger) == ()
 
 
-async def test_smaller_priorities_come_first(shop):
+async def test_smaller_priorities_come_first(shop, handle):
     # one at a time: the order of effects is the order of turns
+    handle(concurrency=1)
     jobs = [shop.reserve(id=f"p{n}", priority=n, quantity=n) for n in (3, 1, 2)]
     await shop.add(*jobs)
     async with shop.working():
