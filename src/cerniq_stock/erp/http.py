@@ -64,12 +64,14 @@ class Timeouts:
 class Retry:
     """How often and how patiently an idempotent request is repeated.
 
-    An ERP that asks for more than `most_s` is not waited for: the caller comes back later.
+    An ERP that asks for more than `most_s` is not waited for: the caller comes back later. So long
+    as `limited_s` an ERP wants to be left alone that says 429 and nothing else.
     """
 
     attempts: int = 4
     first_s: float = 0.5
     most_s: float = 60.0
+    limited_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,8 @@ class ErpClient:
     """A session with one ERP. Everything goes to the origin of `base_url`.
 
     Paths are relative to `base_url`, which is a folder: `Items` is `<base_url>/Items`, while
-    `/Items` is at the root of the host.
+    `/Items` is at the root of the host. `verdict` raises the ErpError that an answer is in truth,
+    where an ERP says 200 to everything.
     """
 
     def __init__(
@@ -165,6 +168,7 @@ class ErpClient:
         resolver: Resolver = system_resolver,
         redactor: Redactor | None = None,
         clock: Clock | None = None,
+        verdict: Callable[[Answer], None] | None = None,
     ) -> None:
         self._base = parse_url(base_url)
         self.base_url = self._base.url.partition("?")[0].rstrip("/") + "/"
@@ -177,6 +181,7 @@ class ErpClient:
         self._free_at = 0.0
         self._max_bytes = max_bytes
         self.clock = clock or Clock()
+        self._verdict = verdict
         self._generation = 0
         self._login = asyncio.Lock()
         self._login_task: asyncio.Task[Any] | None = None
@@ -437,7 +442,10 @@ class ErpClient:
             if status not in call.accept:
                 raise
             data = None
-        return Answer(status, response.headers, call.url, data, size)
+        answer = Answer(status, response.headers, call.url, data, size)
+        if self._verdict:
+            self._verdict(answer)
+        return answer
 
     async def _refusal(self, response: httpx2.Response) -> ErpError:
         """Return the error that an unsuccessful answer stands for."""
@@ -448,6 +456,8 @@ class ErpClient:
         except (ErpError, httpcore2.NetworkError, httpcore2.ProtocolError):
             problem = None
         wait_s = retry_after(response.headers, self.clock.wall())
+        if status == 429 and wait_s is None:
+            wait_s = self._retry.limited_s
         kind, sentence = next(
             (kind, sentence) for statuses, kind, sentence in _REFUSALS if status in statuses
         )

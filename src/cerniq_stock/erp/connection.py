@@ -1,0 +1,61 @@
+"""The one way to a session: settings of a system in, a Source out."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from cerniq_stock.erp.config import ErpConfig, read_config
+from cerniq_stock.erp.guard import Policy
+from cerniq_stock.erp.rows import SystemName
+from cerniq_stock.erp.session import Connection, Dial
+from cerniq_stock.erp.source import OpenSource, Source
+from cerniq_stock.errors import InvalidInputError
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How one system is connected to: the model of its settings, and what opens a session."""
+
+    settings: type[Connection]
+    open: Callable[[Any, Dial, ErpConfig], OpenSource]
+
+
+LINES: dict[SystemName, Line] = {}
+"""One entry for each system that is spoken to."""
+
+
+@asynccontextmanager
+async def open_source(
+    system: SystemName,
+    settings: Connection | Mapping[str, Any],
+    policy: Policy,
+    config: ErpConfig | None = None,
+    **dial: Any,
+) -> AsyncIterator[Source]:
+    """Open a session. `settings` are the system's own, secrets in clear; `config` says how to read.
+
+    `dial` is for tests: the further fields of `session.Dial`, such as `clock`.
+    """
+    given = settings if isinstance(settings, Connection) else read_connection(system, settings)
+    how = Dial(policy, **dial)
+    how.redactor.add(*given.secrets())
+    async with LINES[system].open(given, how, config or read_config({})) as source:
+        yield source
+
+
+def read_connection(system: SystemName, given: Mapping[str, Any]) -> Connection:
+    """Read a system's settings. Raises InvalidInputError naming the key, never what stood there."""
+    line = LINES.get(system)
+    if line is None:
+        raise InvalidInputError("system", f"{system} has no connection: its files are imported")
+    try:
+        return line.settings.model_validate(given)
+    except ValidationError as error:
+        # the input of the error holds secrets; only place and reason are repeated
+        fault = error.errors(include_input=False, include_context=False, include_url=False)[0]
+    key = ".".join(map(str, fault["loc"])) or "connection"
+    reason = fault["msg"].removeprefix("Value error, ")
+    raise InvalidInputError(key, f"Connection of {system}: {key}: {reason}")

@@ -1,0 +1,233 @@
+"""What the sessions of all systems share: settings with secrets in them, and manners."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from cerniq_stock.erp.bodies import MEGABYTE, http_date
+from cerniq_stock.erp.config import ErpConfig
+from cerniq_stock.erp.guard import Policy, Resolver, parse_url, system_resolver
+from cerniq_stock.erp.http import Answer, Clock, ErpClient, Redactor, Retry, Timeouts, tls_context
+from cerniq_stock.erp.rows import Parsed, PayloadError, Remark
+from cerniq_stock.erp.source import Health, Sale, Watermark
+from cerniq_stock.erp.text import sku_key, trimmed
+from cerniq_stock.erp.trouble import ForbiddenAddressError, RefusedError
+
+
+def _url(text: str) -> str:
+    try:
+        target = parse_url(text)
+    except ForbiddenAddressError as error:
+        raise ValueError(str(error)) from None
+    if "?" in target.rest:
+        raise ValueError("the URL must not have a query")
+    return target.url
+
+
+Url = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_url)]
+Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+Secret = Annotated[SecretStr, Field(min_length=1, max_length=8192)]
+
+
+class Settings(BaseModel):
+    """Settings by their names here, or as the specification writes them (`apiKey`)."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+
+class Connection(Settings):
+    """How one integration is reached; secrets are in fields of type Secret and nowhere else."""
+
+    base_url: Url
+    ca_pem: str | None = Field(default=None, max_length=100_000)
+    """An authority besides the system's, for a server with a certificate of its own."""
+    timeout_s: float = Field(default=60.0, gt=0, le=600)
+    """For one answer. `timeout`, in milliseconds, is the specification's name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _milliseconds(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not isinstance(given.get("timeout"), int | float):
+            return given
+        rest = {name: value for name, value in given.items() if name != "timeout"}
+        return {"timeout_s": given["timeout"] / 1000, **rest}
+
+    def secrets(self) -> list[str]:
+        """Return every secret, to keep it out of logs."""
+        return list(_secrets(self))
+
+
+def _secrets(settings: BaseModel) -> Iterator[str]:
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            yield value.get_secret_value()
+        elif isinstance(value, BaseModel):
+            yield from _secrets(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """How this installation connects; one for each session, as its redactor knows the secrets."""
+
+    policy: Policy
+    resolver: Resolver = system_resolver
+    clock: Clock = field(default_factory=Clock)
+    retry: Retry = field(default_factory=Retry)
+    max_bytes: int = 64 * MEGABYTE
+    redactor: Redactor = field(default_factory=Redactor)
+
+    def client(self, connection: Connection, url: str | None = None, **options: Any) -> ErpClient:
+        """Return a session with the server of a connection, or with another one of it."""
+        given: dict[str, Any] = {
+            "tls": tls_context(ca_pem=connection.ca_pem) if connection.ca_pem else None,
+            "timeouts": Timeouts(total_s=connection.timeout_s),
+            "retry": self.retry,
+            "max_bytes": self.max_bytes,
+            "resolver": self.resolver,
+            "redactor": self.redactor,
+            "clock": self.clock,
+        }
+        return ErpClient(url or connection.base_url, self.policy, **{**given, **options})
+
+
+class Session:
+    """What a Source is where a system adds nothing. Subclasses read and ask; this refuses.
+
+    `system` is its name in sentences, `parse` the system's own.
+    """
+
+    system = "The ERP"
+
+    def __init__(
+        self, client: ErpClient, config: ErpConfig, parse: Callable[[Any, ErpConfig], Parsed]
+    ) -> None:
+        self.client = client
+        self.config = config
+        self._parse = parse
+        self._watermark: Watermark | None = None
+
+    @property
+    def watermark(self) -> Watermark | None:
+        """From where `changed` may go on the next time."""
+        return self._watermark
+
+    def everything(self) -> AsyncIterator[Parsed]:
+        """Read the whole catalogue."""
+        raise NotImplementedError
+
+    def changed(self, since: Watermark) -> AsyncIterator[Parsed]:
+        """Refuse: the system does not tell."""
+        del since
+        raise RefusedError(f"{self.system} does not tell what changed: everything has to be read")
+
+    def of_skus(self, skus: Sequence[str]) -> AsyncIterator[Parsed]:
+        """Read everything, for these products."""
+        return self.picked(skus)
+
+    def announced(self, payload: Any) -> AsyncIterator[Parsed]:
+        """Read the rows that a webhook brings."""
+        return self.brought(payload)
+
+    async def check(self) -> Health:
+        """Log in and ask for as little as possible."""
+        began = self.client.clock.monotonic()
+        await self.ask_little()
+        return Health(self.client.clock.monotonic() - began)
+
+    async def ask_little(self) -> None:
+        """Ask the cheapest question there is."""
+        raise NotImplementedError
+
+    async def push(self, sales: Sequence[Sale]) -> str | None:
+        """Refuse: the system takes nothing."""
+        del sales
+        raise RefusedError(f"{self.system} takes no sales, or is not configured for it")
+
+    # -- for subclasses ---------------------------------------------------------------------
+
+    def read(self, payload: Any) -> Parsed:
+        """Parse a payload; what a system says about its failure may repeat a secret of ours."""
+        try:
+            return self._parse(payload, self.config)
+        except PayloadError as error:
+            raise PayloadError(self.client.redactor.clean(str(error))) from None
+
+    async def picked(self, skus: Sequence[str]) -> AsyncGenerator[Parsed, None]:
+        """Read everything and keep these products."""
+        wanted = keys_of(skus)
+        async with aclosing(_closable(self.everything())) as pages:
+            async for page in pages:
+                yield only(page, wanted)
+
+    async def brought(self, payload: Any) -> AsyncGenerator[Parsed, None]:
+        """Yield a webhook's own rows, but ask for goods with lots.
+
+        It may tell of one lot only, and the others would be missing from the sum.
+        """
+        parsed = self.read(payload)
+        partial = [row.sku for row in parsed.rows if row.lot]
+        partial += [error.sku for error in parsed.errors if error.lot and error.sku]
+        skus = list(dict.fromkeys(partial))
+        wanted = keys_of(skus)
+        yield _filtered(parsed, lambda sku: sku is None or sku_key(sku) not in wanted)
+        if skus:
+            async with aclosing(_closable(self.of_skus(skus))) as pages:
+                async for page in pages:
+                    yield page
+
+    def server_time(self, answer: Answer, began: float) -> float:
+        """Return the ERP's time, in seconds, at the moment `began` of our monotonic clock.
+
+        Its Date may be from the beginning of the answer's way or from its end: taken for the end,
+        the result is never too late. Where it tells none, our clock has to do.
+        """
+        clock = self.client.clock
+        told = http_date(answer.headers.get("date", ""))
+        return (clock.wall() if told is None else told) - (clock.monotonic() - began)
+
+
+def keys_of(skus: Sequence[str]) -> frozenset[str]:
+    """Return SKUs as they are compared."""
+    return frozenset(sku_key(trimmed(sku)) for sku in skus)
+
+
+def only(parsed: Parsed, wanted: Collection[str]) -> Parsed:
+    """Keep what is about some products, by `keys_of`."""
+    return _filtered(parsed, lambda sku: sku is not None and sku_key(sku) in wanted)
+
+
+def _filtered(parsed: Parsed, keep: Callable[[str | None], bool]) -> Parsed:
+    def remarks(given: tuple[Remark, ...]) -> tuple[Remark, ...]:
+        return tuple(remark for remark in given if keep(remark.sku))
+
+    rows = tuple(row for row in parsed.rows if keep(row.sku))
+    return Parsed(rows, remarks(parsed.errors), remarks(parsed.warnings), remarks(parsed.skipped))
+
+
+async def _closable(pages: AsyncIterator[Parsed]) -> AsyncGenerator[Parsed, None]:
+    """Pass pages on; whoever stops early closes what they come from."""
+    try:
+        async for page in pages:
+            yield page
+    finally:
+        if isinstance(pages, AsyncGenerator):
+            await pages.aclose()
