@@ -184,6 +184,11 @@ BAD = {
     "jobs_status_check": "UPDATE jobs SET status = 'LOST', finished_at = now()",
     "finished_in_time": "UPDATE jobs SET finished_at = now()",
     "notifications_severity_check": "UPDATE notifications SET severity = 'MILD'",
+    "erp_integrations_options_check": "UPDATE erp_integrations SET options = '[]'",
+    "erp_integrations_watermark_check": "UPDATE erp_integrations"
+    " SET watermark = jsonb_build_object('a', repeat('a', 65536))",
+    "erp_integrations_config_encrypted_check": "UPDATE erp_integrations"
+    " SET config_encrypted = repeat('a', 131073)::bytea",
     "stock_sync_logs_sync_type_check": "UPDATE stock_sync_logs SET sync_type = 'HALF'",
     "stock_sync_logs_status_check": "UPDATE stock_sync_logs SET status = 'MAYBE'",
 }
