@@ -2,16 +2,21 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from cerniq_stock.erp.config import ErpConfig, read_config
+from cerniq_stock.erp.custom_api_session import opener
+from cerniq_stock.erp.custom_api_settings import CustomApiConnection
 from cerniq_stock.erp.guard import Policy
+from cerniq_stock.erp.oblio_session import OblioConnection, open_oblio
 from cerniq_stock.erp.rows import SystemName
+from cerniq_stock.erp.saga_session import SagaConnection, open_saga
 from cerniq_stock.erp.session import Connection, Dial
 from cerniq_stock.erp.source import OpenSource, Source
+from cerniq_stock.erp.systems import SYSTEMS, Capabilities
 from cerniq_stock.errors import InvalidInputError
 
 
@@ -23,7 +28,13 @@ class Line:
     open: Callable[[Any, Dial, ErpConfig], OpenSource]
 
 
-LINES: dict[SystemName, Line] = {}
+LINES: dict[SystemName, Line] = {
+    SystemName.SAGA: Line(SagaConnection, open_saga),
+    SystemName.OBLIO: Line(OblioConnection, open_oblio),
+    SystemName.CUSTOM_API: Line(CustomApiConnection, opener(SystemName.CUSTOM_API)),
+    SystemName.SENIOR: Line(CustomApiConnection, opener(SystemName.SENIOR)),
+    SystemName.WIZCOUNT: Line(CustomApiConnection, opener(SystemName.WIZCOUNT)),
+}
 """One entry for each system that is spoken to."""
 
 
@@ -44,6 +55,13 @@ async def open_source(
     how.redactor.add(*given.secrets())
     async with LINES[system].open(given, how, config or read_config({})) as source:
         yield source
+
+
+def capabilities(system: SystemName, connection: Connection | None = None) -> Capabilities:
+    """Return what a system can do, by one connection's settings if they matter."""
+    can = SYSTEMS[system].capabilities
+    pushes = isinstance(connection, CustomApiConnection) and connection.push is not None
+    return replace(can, push=True) if pushes else can
 
 
 def read_connection(system: SystemName, given: Mapping[str, Any]) -> Connection:

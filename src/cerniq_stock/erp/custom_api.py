@@ -28,16 +28,15 @@ def parse(payload: Any, config: ErpConfig, *, system: str = "CUSTOM_API") -> Par
             "field_mapping",
             f"{system} needs field_mapping in its configuration: nothing else says what is what",
         )
-    path, found = _found(payload, config, mapping, system)
+    path, values = found(payload, config, system)
     collector = Collector(config)
-    for where, record in records(found, path, collector):
+    for where, record in records(values, path, collector):
         collector.add(_fields(where, record, mapping))
     return collector.parsed()
 
 
-def _found(
-    payload: Any, config: ErpConfig, mapping: FieldMapping, system: str
-) -> tuple[str, list[Any]]:
+def found(payload: Any, config: ErpConfig, system: str = "CUSTOM_API") -> tuple[str, list[Any]]:
+    """Return where the list of records stands, and the list. Raises PayloadError without one."""
     if config.items_path is not None:
         return config.items_path, list_at(payload, config.items_path, system)
     if isinstance(payload, list):
@@ -46,7 +45,8 @@ def _found(
         for key in USUAL:
             if isinstance(payload.get(key), list):
                 return key, payload[key]
-        if isinstance(value_at(payload, mapping.sku), (str, int)):
+        mapping = config.field_mapping
+        if mapping and isinstance(value_at(payload, mapping.sku), (str, int)):
             return "", [payload]
     raise PayloadError(
         f"This is no answer of {system}: there is no list of records; set items_path"

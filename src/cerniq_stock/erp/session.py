@@ -75,13 +75,14 @@ class Connection(Settings):
         return list(_secrets(self))
 
 
-def _secrets(settings: BaseModel) -> Iterator[str]:
-    for name in type(settings).model_fields:
-        value = getattr(settings, name)
-        if isinstance(value, SecretStr):
-            yield value.get_secret_value()
-        elif isinstance(value, BaseModel):
-            yield from _secrets(value)
+def _secrets(value: object) -> Iterator[str]:
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        yield from _secrets({name: getattr(value, name) for name in type(value).model_fields})
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _secrets(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,19 +165,23 @@ class Session:
 
     # -- for subclasses ---------------------------------------------------------------------
 
-    def read(self, payload: Any) -> Parsed:
+    def read(self, payload: Any, config: ErpConfig | None = None) -> Parsed:
         """Parse a payload; what a system says about its failure may repeat a secret of ours."""
         try:
-            return self._parse(payload, self.config)
+            return self._parse(payload, config or self.config)
         except PayloadError as error:
             raise PayloadError(self.client.redactor.clean(str(error))) from None
 
     async def picked(self, skus: Sequence[str]) -> AsyncGenerator[Parsed, None]:
         """Read everything and keep these products."""
-        wanted = keys_of(skus)
-        async with aclosing(_closable(self.everything())) as pages:
-            async for page in pages:
-                yield only(page, wanted)
+        wanted, before = keys_of(skus), self._watermark
+        try:
+            async with aclosing(_closable(self.everything())) as pages:
+                async for page in pages:
+                    yield only(page, wanted)
+        finally:
+            # who read some products may not go on from here
+            self._watermark = before
 
     async def brought(self, payload: Any) -> AsyncGenerator[Parsed, None]:
         """Yield a webhook's own rows, but ask for goods with lots.
