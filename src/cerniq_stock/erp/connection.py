@@ -14,6 +14,7 @@ from cerniq_stock.erp.guard import Policy
 from cerniq_stock.erp.oblio_session import OblioConnection, open_oblio
 from cerniq_stock.erp.rows import SystemName
 from cerniq_stock.erp.saga_session import SagaConnection, open_saga
+from cerniq_stock.erp.sap_b1_session import SapB1Connection, open_sap_b1
 from cerniq_stock.erp.session import Connection, Dial
 from cerniq_stock.erp.source import OpenSource, Source
 from cerniq_stock.erp.systems import SYSTEMS, Capabilities
@@ -30,6 +31,7 @@ class Line:
 
 LINES: dict[SystemName, Line] = {
     SystemName.SAGA: Line(SagaConnection, open_saga),
+    SystemName.SAP_B1: Line(SapB1Connection, open_sap_b1),
     SystemName.OBLIO: Line(OblioConnection, open_oblio),
     SystemName.CUSTOM_API: Line(CustomApiConnection, opener(SystemName.CUSTOM_API)),
     SystemName.SENIOR: Line(CustomApiConnection, opener(SystemName.SENIOR)),
