@@ -170,7 +170,9 @@ class Session:
         try:
             return self._parse(payload, config or self.config)
         except PayloadError as error:
-            raise PayloadError(self.client.redactor.clean(str(error))) from None
+            told = self.client.redactor.clean(str(error))
+        # raised out here: the sentence before would hang on the error
+        raise PayloadError(told)
 
     async def picked(self, skus: Sequence[str]) -> AsyncGenerator[Parsed, None]:
         """Read everything and keep these products."""
