@@ -1,0 +1,155 @@
+"""The systems that keep the contract of a Source: one entry for each way to one.
+
+Another system is another `Case` in `CASES`. Secrets of its fake have `canary` in them.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from cerniq_stock.erp.fakes.base import FakeClock, FakeServer
+from cerniq_stock.erp.fakes.oblio import FakeOblio
+from cerniq_stock.erp.fakes.rest import FIELDS, FakeRest, FakeTokenServer
+from cerniq_stock.erp.fakes.saga import FakeSaga
+from cerniq_stock.erp.rows import SystemName
+
+Figures = dict[tuple[str, str | None], tuple[Decimal, Decimal | None]]
+
+
+def sku(number: int) -> str:
+    return f"SKU-{number:04}"
+
+
+def _fill(fake: Any, count: int) -> None:
+    for number in range(count):
+        fake.received(sku(number), str(number + 5))
+        fake.received(sku(number), "2.5", "02")
+        fake.ordered(sku(number), "1")
+
+
+def _figures(fake: Any) -> Figures:
+    return fake.figures()
+
+
+def _sold(fake: Any, which: str, quantity: str) -> None:
+    fake.sold(which, quantity)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fake and how it is spoken to.
+
+    `fill` puts `count` products in, named by `sku`, which make several pages if `pages`. `data` is
+    in the path of every request that brings stock. `sold` books a sale in the ERP itself. `event`
+    is what a webhook says of products. `expire` makes a token end between two pages, `mislead`
+    makes a link to another server.
+    """
+
+    name: str
+    system: SystemName
+    fake: Callable[[FakeClock], AbstractAsyncContextManager[Any]]
+    data: str
+    count: int = 8
+    pages: bool = True
+    config: Mapping[str, Any] = field(default_factory=dict)
+    settings: Callable[[Any], Mapping[str, Any]] = lambda fake: fake.settings()
+    fill: Callable[[Any, int], None] = _fill
+    figures: Callable[[Any], Figures] = _figures
+    sold: Callable[[Any, str, str], None] = _sold
+    event: Callable[[Any, Sequence[str]], Any] | None = None
+    expire: Callable[[Any], None] | None = None
+    mislead: Callable[[Any], None] | None = None
+    tells_date: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@asynccontextmanager
+async def _rest_with_tokens(clock: FakeClock, **options: Any) -> AsyncIterator[FakeRest]:
+    async with FakeTokenServer(clock) as tokens:
+        fake = FakeRest(clock, auth="oauth2", token_server=tokens, **options)
+        async with fake:
+            yield fake
+
+
+def _oblio_figures(fake: Any) -> Figures:
+    return {
+        (which, f"Sediu|{warehouse}"): (total, None)
+        for (which, warehouse), (total, _) in fake.figures().items()
+    }
+
+
+def _foreign(fake: Any) -> None:
+    fake.foreign_links = True
+
+
+def _few_uses(fake: Any) -> None:
+    fake.tokens.uses = 1
+
+
+def _few_uses_elsewhere(fake: Any) -> None:
+    fake.token_server.tokens.uses = 2
+
+
+def _rest(name: str, make: Callable[[FakeClock], Any], **more: Any) -> Case:
+    options: dict[str, Any] = {
+        "system": SystemName.CUSTOM_API,
+        "data": "/v1/stock",
+        "config": {"field_mapping": FIELDS},
+        "event": lambda fake, skus: fake.records(*skus),
+        **more,
+    }
+    return Case(name=name, fake=make, **options)
+
+
+CASES: list[Case] = [
+    Case(
+        "SAGA",
+        SystemName.SAGA,
+        FakeSaga,
+        "/stocuri/",
+        pages=False,
+        event=lambda fake, skus: fake.event(*skus),
+    ),
+    Case(
+        "OBLIO",
+        SystemName.OBLIO,
+        FakeOblio,
+        "/products",
+        count=510,
+        figures=_oblio_figures,
+        event=lambda *_: {"data": {}},
+        expire=_few_uses,
+    ),
+    _rest("CUSTOM_API-bearer", FakeRest, pages=False),
+    _rest(
+        "CUSTOM_API-basic-link",
+        lambda clock: FakeRest(clock, auth="basic", paging="link_header", page=3),
+        mislead=_foreign,
+    ),
+    _rest(
+        "CUSTOM_API-key-next",
+        lambda clock: FakeRest(clock, auth="api_key", paging="next_url", page=3, empty_pages=2),
+        mislead=_foreign,
+    ),
+    _rest(
+        "CUSTOM_API-oauth2-cursor",
+        lambda clock: _rest_with_tokens(clock, paging="cursor", page=3, empty_pages=1),
+        expire=_few_uses_elsewhere,
+    ),
+    _rest("CUSTOM_API-offset", lambda clock: FakeRest(clock, paging="offset", page=3)),
+    _rest(
+        "SENIOR-page",
+        lambda clock: FakeRest(clock, paging="page", page=4),
+        system=SystemName.SENIOR,
+    ),
+    _rest("WIZCOUNT", FakeRest, system=SystemName.WIZCOUNT, pages=False),
+]
+
+
+def stock_requests(fake: FakeServer, case: Case) -> int:
+    """How many requests for stock came in."""
+    return sum(case.data in request.path for request in fake.requests)
