@@ -93,6 +93,8 @@ class CustomApiSession(Session):
         rules = self._settings.push
         if rules is None:
             return await super().push(sales)
+        if not sales:
+            return None
         key = _key(sales)
         if rules.lookup:
             path = _path(rules.lookup.replace(ID, quote(key, "")))

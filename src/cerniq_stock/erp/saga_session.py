@@ -12,7 +12,7 @@ from cerniq_stock.erp import saga
 from cerniq_stock.erp.config import ErpConfig
 from cerniq_stock.erp.http import ErpClient
 from cerniq_stock.erp.rows import Parsed
-from cerniq_stock.erp.session import Connection, Dial, Secret, Session, Word, keys_of, only
+from cerniq_stock.erp.session import Connection, Dial, Seconds, Secret, Session, Word, keys_of, only
 from cerniq_stock.erp.source import Watermark
 from cerniq_stock.erp.times import day
 from cerniq_stock.errors import InvalidInputError
@@ -27,7 +27,7 @@ class SagaConnection(Connection):
     api_key: Secret
     company_code: Word
     warehouse_code: Word | None = None
-    timeout_s: float = 30.0
+    timeout_s: Seconds = 30.0
     base_path: str = "api/v1"
     auth_header: Word = "Authorization"
     auth_scheme: str = "Bearer"

@@ -38,6 +38,7 @@ def _url(text: str) -> str:
 
 Url = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_url)]
 Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+Seconds = Annotated[float, Field(gt=0, le=600)]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=8192)]
 
 
@@ -59,7 +60,7 @@ class Connection(Settings):
     base_url: Url
     ca_pem: str | None = Field(default=None, max_length=100_000)
     """An authority besides the system's, for a server with a certificate of its own."""
-    timeout_s: float = Field(default=60.0, gt=0, le=600)
+    timeout_s: Seconds = 60.0
     """For one answer. `timeout`, in milliseconds, is the specification's name."""
 
     @model_validator(mode="before")
