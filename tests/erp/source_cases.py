@@ -10,9 +10,11 @@ from decimal import Decimal
 from typing import Any
 
 from cerniq_stock.erp.fakes.base import FakeClock, FakeServer
+from cerniq_stock.erp.fakes.microsoft_bc import FakeMicrosoftBc
 from cerniq_stock.erp.fakes.oblio import FakeOblio
 from cerniq_stock.erp.fakes.rest import FIELDS, FakeRest, FakeTokenServer
 from cerniq_stock.erp.fakes.saga import FakeSaga
+from cerniq_stock.erp.fakes.sap_b1 import FakeSapB1
 from cerniq_stock.erp.rows import SystemName
 
 Figures = dict[tuple[str, str | None], tuple[Decimal, Decimal | None]]
@@ -94,6 +96,30 @@ def _few_uses_elsewhere(fake: Any) -> None:
     fake.token_server.tokens.uses = 2
 
 
+def _sap(name: str, **more: Any) -> Case:
+    options: dict[str, Any] = {
+        "data": "/Items",
+        "count": 50,
+        "event": lambda fake, skus: [fake.event("Items", ItemCode=which) for which in skus],
+        "expire": lambda fake: setattr(fake, "expire_after", 1),
+        "mislead": lambda fake: setattr(fake, "links", "foreign"),
+        "settings": lambda fake: {**fake.settings(), "page_size": 20},
+        **more,
+    }
+    return Case(name=name, system=SystemName.SAP_B1, fake=FakeSapB1, **options)
+
+
+def _bc_fill(fake: Any, count: int) -> None:
+    for number in range(count):
+        fake.received(sku(number), str(number + 5))
+
+
+def _bc_event(fake: Any, skus: Sequence[str]) -> Any:
+    kept = {"subscriptionId": "x", "clientState": fake.client_state, "until": fake.now}
+    changes = [(fake.items[which]["id"], "updated") for which in skus]
+    return {"value": fake.notifications(kept, changes)}
+
+
 def _rest(name: str, make: Callable[[FakeClock], Any], **more: Any) -> Case:
     options: dict[str, Any] = {
         "system": SystemName.CUSTOM_API,
@@ -123,6 +149,35 @@ CASES: list[Case] = [
         figures=_oblio_figures,
         event=lambda *_: {"data": {}},
         expire=_few_uses,
+    ),
+    _sap("SAP_B1-v2"),
+    _sap(
+        "SAP_B1-v1-crossjoin",
+        data="/$crossjoin",
+        config={"warehouses": ["01", "02"]},
+        settings=lambda fake: {
+            **fake.settings(),
+            "version": "v1",
+            "stock": "crossjoin",
+            "page_size": 20,
+        },
+        figures=lambda fake: {
+            key: value for key, value in fake.figures().items() if key[1] in {"01", "02"}
+        },
+    ),
+    Case(
+        "MICROSOFT_BC",
+        SystemName.MICROSOFT_BC,
+        FakeMicrosoftBc,
+        "/items",
+        count=50,
+        fill=_bc_fill,
+        settings=lambda fake: {**fake.settings(), "page_size": 20},
+        event=_bc_event,
+        expire=_few_uses,
+        mislead=_foreign,
+        # its mark is made of the ledger's numbers, and of moments that items tell
+        tells_date=False,
     ),
     _rest("CUSTOM_API-bearer", FakeRest, pages=False),
     _rest(

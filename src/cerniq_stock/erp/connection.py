@@ -11,6 +11,7 @@ from cerniq_stock.erp.config import ErpConfig, read_config
 from cerniq_stock.erp.custom_api_session import opener
 from cerniq_stock.erp.custom_api_settings import CustomApiConnection
 from cerniq_stock.erp.guard import Policy
+from cerniq_stock.erp.microsoft_bc_session import MicrosoftBcConnection, open_microsoft_bc
 from cerniq_stock.erp.oblio_session import OblioConnection, open_oblio
 from cerniq_stock.erp.rows import SystemName
 from cerniq_stock.erp.saga_session import SagaConnection, open_saga
@@ -32,6 +33,7 @@ class Line:
 LINES: dict[SystemName, Line] = {
     SystemName.SAGA: Line(SagaConnection, open_saga),
     SystemName.SAP_B1: Line(SapB1Connection, open_sap_b1),
+    SystemName.MICROSOFT_BC: Line(MicrosoftBcConnection, open_microsoft_bc),
     SystemName.OBLIO: Line(OblioConnection, open_oblio),
     SystemName.CUSTOM_API: Line(CustomApiConnection, opener(SystemName.CUSTOM_API)),
     SystemName.SENIOR: Line(CustomApiConnection, opener(SystemName.SENIOR)),

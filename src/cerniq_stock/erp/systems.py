@@ -89,7 +89,8 @@ SYSTEMS: dict[SystemName, System] = {
         System(
             *(SystemName.MICROSOFT_BC, "Microsoft Dynamics 365 Business Central"),
             microsoft_bc.parse,
-            _can(incremental=True, by_sku=True, webhook=True, push=True),
+            # a PATCH of inventory is undocumented and has no id to find a repeat by: no push
+            _can(incremental=True, by_sku=True, webhook=True),
             *(True, "Microsoft's documentation of API v2.0"),
         ),
         System(

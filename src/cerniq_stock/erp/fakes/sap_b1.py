@@ -75,7 +75,9 @@ class FakeSapB1(FakeServer):
             self.shelves[code, warehouse] = {"InStock": Decimal(0), "Committed": Decimal(0)}
 
     def received(self, code: str, quantity: str, warehouse: str = "01") -> None:
-        """Goods came in; nothing of the item itself changes."""
+        """Goods came in; nothing of the item itself changes. Unknown ones are put in."""
+        if code not in self.items:
+            self.item(code)
         self.shelves[code, warehouse]["InStock"] += Decimal(quantity)
 
     def sold(self, code: str, quantity: str, warehouse: str = "01") -> None:
@@ -87,6 +89,25 @@ class FakeSapB1(FakeServer):
         self.shelves[code, warehouse]["Committed"] += Decimal(quantity)
         line = {"ItemCode": code, "Quantity": Decimal(quantity), "WarehouseCode": warehouse}
         return self._document("Orders", {"DocumentLines": [line]})
+
+    def removed(self, code: str) -> None:
+        """An item was deleted."""
+        del self.items[code]
+        for warehouse in self.warehouses:
+            del self.shelves[code, warehouse]
+
+    def figures(self) -> dict[tuple[str, str], tuple[Decimal, Decimal]]:
+        """Return total and available by item and warehouse."""
+        return {
+            key: (shelf["InStock"], shelf["InStock"] - shelf["Committed"])
+            for key, shelf in self.shelves.items()
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a session needs."""
+        user, password = next(iter(self.users.items()))
+        given = {"company_db": self.company, "user_name": user, "password": password}
+        return {"base_url": self.url, **given}
 
     def expire(self) -> None:
         """End all sessions, as a restart does."""
