@@ -1,6 +1,8 @@
 """The Service Layer over HTTP: sessions that end, pages that shrink, documents made once."""
 
 import asyncio
+import base64
+import hmac
 import json
 import logging
 from contextlib import asynccontextmanager
@@ -17,6 +19,7 @@ from cerniq_stock.erp.guard import Policy
 from cerniq_stock.erp.http import Retry
 from cerniq_stock.erp.rows import PayloadError, SkipCode
 from cerniq_stock.erp.sap_b1_session import SapB1Connection, open_sap_b1
+from cerniq_stock.erp.sap_b1_webhooks import handshake_answer, is_signed
 from cerniq_stock.erp.session import Dial
 from cerniq_stock.erp.source import Sale
 from cerniq_stock.erp.trouble import (
@@ -373,6 +376,26 @@ async def test_events_of_documents_make_it_read_what_is_in_them():
     assert figures(rows)["A-001", "01"] == (Decimal(120), Decimal(88))
 
 
+def test_a_webhook_is_known_by_its_signature_in_either_writing():
+    body, key = '[{"id":"ș"}]'.encode(), "canary-webhook-key"
+    digest = hmac.new(key.encode(), body, "sha256").digest()
+    for written in (digest.hex(), digest.hex().upper(), base64.b64encode(digest).decode()):
+        assert is_signed(body, written, key)
+        assert is_signed(body, f" {written} ", key)
+        assert not is_signed(body + b" ", written, key)
+        assert not is_signed(body, written, "another")
+        assert not is_signed(body, written[:-2], key)
+    for nothing in (None, "", "ș", "=="):
+        assert not is_signed(body, nothing, key)
+    assert not is_signed(body, hmac.new(b"", body, "sha256").hexdigest(), "")
+
+
+def test_a_handshake_repeats_the_token():
+    assert handshake_answer({"x-b1-webhook-token": "t-1"}) == {"Challenge": "t-1"}
+    assert handshake_answer({}) is None
+    assert handshake_answer({"x-b1-webhook-token": "t" * 5000}) is None
+
+
 @pytest.mark.parametrize("payload", [None, 7, "x", {}, [1], {"type": "sap.b1.Items.Updated.v1"}])
 async def test_what_is_no_event_is_an_error(payload):
     async with fake() as server, opened(server) as source:
@@ -413,6 +436,8 @@ async def test_what_came_back_becomes_a_receipt():
         assert server.documents[ENTRIES][0]["DocumentLines"][0]["Quantity"] == 3
         assert server.shelves["A-001", "01"]["InStock"] == 123
         assert await source.push([]) is None
+        assert await source.push([sale("0", "s-0")]) is None
+        assert await source.push([sale("-3"), sale("0", "s-0")]) == "7001"
 
 
 async def test_an_id_that_begins_as_another_is_not_that_one():

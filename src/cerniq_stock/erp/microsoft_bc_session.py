@@ -3,7 +3,7 @@
 A movement of stock leaves an item's lastModifiedDateTime alone, as `inventory` is computed. What
 changed is therefore what the item ledger names since its last entry, and what items say besides.
 The API knows no stock of single locations; `inventory` is that of all of them. Nothing is booked:
-a PATCH of `inventory` is undocumented, and carries no id by which a repeat would be found.
+`inventory` is said to be read-only, and a PATCH of it carries no id to find a repeat by.
 """
 
 import hmac

@@ -40,14 +40,15 @@ async def push(
 ) -> str | None:
     """Make one document of the sales that have none yet; return its number."""
     assert all(_ID.fullmatch(sale.id) for sale in sales), "ids are ours"
+    sales = [sale for sale in sales if sale.quantity]
     if not sales:
         return None
-    signs = {sale.quantity > 0 for sale in sales if sale.quantity}
+    signs = {sale.quantity > 0 for sale in sales}
     if len(signs) != 1:
         raise RefusedError("sales and goods that came back need a document each")
     path = ISSUES if signs == {True} else RECEIPTS
     booked = await _booked(session, path, sales, odata)
-    rest = [sale for sale in sales if sale.id not in booked and sale.quantity]
+    rest = [sale for sale in sales if sale.id not in booked]
     if not rest:
         return booked[sales[-1].id]
     document = _document(rest, config)

@@ -41,7 +41,8 @@ _LINES = {
         "DocumentLines",
     ),
 }
-_EVENT = re.compile(r"sap\.b1\.([A-Za-z]{1,60})\.[A-Za-z]{1,60}\.v[0-9]+")
+# how the rest of it is spelled is known to the company's own catalogue of events only
+_EVENT = re.compile(r"sap\.b1\.([A-Za-z]{1,60})\b")
 
 
 class SapB1Connection(Connection):
@@ -276,7 +277,7 @@ def _key(row: Any) -> tuple[str, str] | None:
 def _event(event: Any) -> tuple[str, Mapping[str, Any]]:
     """Return what an event is about, and its keys."""
     data = event.get("data") if isinstance(event, dict) else None
-    kind = _EVENT.fullmatch(str(event.get("type"))) if isinstance(event, dict) else None
+    kind = _EVENT.match(str(event.get("type"))) if isinstance(event, dict) else None
     if kind is None or not isinstance(data, dict):
         raise PayloadError("This is no event of SAP Business One")
     return kind[1], data

@@ -89,7 +89,7 @@ SYSTEMS: dict[SystemName, System] = {
         System(
             *(SystemName.MICROSOFT_BC, "Microsoft Dynamics 365 Business Central"),
             microsoft_bc.parse,
-            # a PATCH of inventory is undocumented and has no id to find a repeat by: no push
+            # inventory is said to be read-only, and a PATCH of it has no id to find a repeat by
             _can(incremental=True, by_sku=True, webhook=True),
             *(True, "Microsoft's documentation of API v2.0"),
         ),
