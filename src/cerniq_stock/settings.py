@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     erp_ca_file: Path | None = Field(
         default=None, description="authorities besides the system's, for self-signed ERPs, PEM"
     )
+    erp_files_dir: Path | None = Field(
+        default=None,
+        description="files of CSV_IMPORT, in a folder for each tenant's id; unset: none",
+    )
     secret_keys: SecretStr | None = Field(
         default=None, description="keys of stored credentials, kid:base64,…; the first encrypts"
     )
