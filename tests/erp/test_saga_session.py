@@ -57,6 +57,12 @@ async def test_at_most_fifty_codes_at_once(fake):
     assert [code for some in asked for code in some] == codes
 
 
+async def test_what_was_not_asked_for_is_left_out(fake):
+    fake.trouble(Reply({"stocuri": fake.event("00123", "CAF-1")["articole"]}))
+    async with session(SAGA, fake) as erp:
+        assert await figures(erp.of_skus(["CAF-1"])) == {("CAF-1", "01"): "8"}
+
+
 async def test_path_header_and_envelope_are_settings(fake):
     fake.base_path, fake.auth_header, fake.auth_scheme = "punte/api", "X-Cheie", ""
     fake.envelope = "date"
