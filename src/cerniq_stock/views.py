@@ -1,8 +1,10 @@
 """What can be looked at: frozen rows of the reads, in camelCase on the wire."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from cerniq_stock.domain.outcomes import ItemResult, OrderLineResult, ReservationError, Wire
@@ -205,6 +207,50 @@ class TenantView(Wire):
     max_extensions: int
     max_reservation_h: int
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class IntegrationView(Wire):
+    """A tenant's ERP, without anything that is sealed.
+
+    `sync_schedule` is null where it follows the common one. `options` are those that were chosen.
+    """
+
+    id: UUID
+    erp_system: str
+    name: str
+    enabled: bool
+    sync_schedule: str | None
+    options: Mapping[str, Any]
+    last_sync_at: datetime | None
+    last_sync_status: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NotRewrapped(Wire):
+    """A sealed configuration that does not open, and why."""
+
+    tenant_id: UUID
+    id: UUID
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation(Wire):
+    """How far a change of keys is: the key `kid` is the first one of the configuration.
+
+    `current` lay under it before; `rewrapped` do now, or would if this were no dry run; `missed`
+    were changed by somebody else at that moment.
+    """
+
+    kid: str
+    dry_run: bool
+    current: int
+    rewrapped: int
+    missed: int
+    failed: tuple[NotRewrapped, ...]
 
 
 @dataclass(frozen=True, slots=True)

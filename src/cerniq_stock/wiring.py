@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cerniq_stock.errors import UnavailableError
 from cerniq_stock.service import Stock
@@ -14,6 +16,12 @@ from cerniq_stock.store.database import create_database, create_pool, unsafe_rol
 from cerniq_stock.store.migrate import migrate, revisions
 from cerniq_stock.store.sweep import Sweeper
 from cerniq_stock.store.writer import Limits, Observer, Writer
+
+if TYPE_CHECKING:
+    from cerniq_stock.erp.guard import Policy
+    from cerniq_stock.erp.secrets import Keys
+    from cerniq_stock.integrations import Integrations
+    from cerniq_stock.sync.syncs import Syncs
 
 EMBEDDED_DATABASE = "cerniq"
 
@@ -82,3 +90,50 @@ async def open_stock(
         limits = limits or Limits(connections=settings.writer_connections)
         writer = await stack.enter_async_context(Writer(dsn, limits, observer))
         yield Stock(dsn, writer, availability, app, operator)
+
+
+def erp_policy(settings: Settings) -> "Policy":
+    """Where sessions with ERPs may connect to. Raises InvalidInputError naming the setting."""
+    from cerniq_stock.erp.guard import Policy  # noqa: PLC0415 - most processes talk to no ERP
+
+    return Policy.parse(settings.erp_allowed_hosts, settings.erp_ports)
+
+
+def secret_keys(settings: Settings) -> "Keys":
+    """The keys of stored credentials. Raises SecretsError, which says how to make one."""
+    from cerniq_stock.erp.secrets import read_keys  # noqa: PLC0415 - most need no cryptography
+
+    given = settings.secret_keys
+    text = None if given is None else given.get_secret_value()
+    return read_keys(text, settings.secret_keys_file)
+
+
+@asynccontextmanager
+async def open_integrations(settings: Settings, dsn: str) -> "AsyncIterator[Integrations]":
+    """Open what is stored of tenants' ERPs, in a database that is prepared."""
+    from cerniq_stock.integrations import Integrations  # noqa: PLC0415 - it brings an HTTP client
+
+    async with (
+        create_pool(dsn, "cerniq_app", max_size=4) as app,
+        create_pool(dsn, "cerniq_operator", max_size=1) as operator,
+    ):
+        yield Integrations(
+            app,
+            operator,
+            # asked for where something is sealed or opened: the rest goes without keys
+            keys=partial(secret_keys, settings),
+            policy=erp_policy(settings),
+            files=settings.erp_files_dir,
+        )
+
+
+@asynccontextmanager
+async def open_syncs(settings: Settings, dsn: str) -> "AsyncIterator[Syncs]":
+    """Open what brings tenants' stock in line with their ERPs."""
+    from cerniq_stock.sync.syncs import Syncs  # noqa: PLC0415 - it brings an HTTP client
+
+    async with (
+        create_pool(dsn, "cerniq_app", max_size=4) as app,
+        open_integrations(settings, dsn) as integrations,
+    ):
+        yield Syncs(dsn, app, integrations)

@@ -9,6 +9,8 @@ import pytest
 from tests.entrances.conftest import PRODUCTS, clone, digest
 from tests.entrances.test_cli_help import ESCAPE, LEAVES
 
+KEY = "k1:" + "A" * 43 + "="
+SAGA = {"baseUrl": "https://saga.example", "apiKey": "secret", "companyCode": "F1"}
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 # what starts servers or takes long has tests of its own
 ELSEWHERE = {
@@ -35,6 +37,10 @@ READS = {
     ("job", "show"): ["{job}"],
     ("job", "watch"): ["--seconds", "0"],
     ("erp", "parse"): ["--system", "SAGA", "{payload}"],
+    ("erp", "list"): [],
+    ("erp", "show"): ["CSV_IMPORT"],
+    ("erp", "test"): ["CSV_IMPORT"],
+    ("erp", "new-key"): [],
     ("availability",): ["LAPTOP-14", "FLOUR-000"],
     ("explain",): ["LAPTOP-14"],
     ("movements",): ["--sku", "LAPTOP-14"],
@@ -65,6 +71,13 @@ WRITES = {
     ("job", "add"): ["stock:sync:erp", "{}"],
     ("job", "cancel"): ["{job}"],
     ("job", "retry"): ["{failed}"],
+    ("erp", "add"): ["SAGA", "--config", "{saga}"],
+    ("erp", "change"): ["CSV_IMPORT", "--name", "Files"],
+    ("erp", "enable"): ["CSV_IMPORT"],
+    ("erp", "disable"): ["CSV_IMPORT"],
+    ("erp", "schedule"): ["CSV_IMPORT", "0 3 * * *"],
+    ("erp", "remove"): ["CSV_IMPORT", "--yes"],
+    ("erp", "rotate-keys"): [],
 }
 
 
@@ -79,7 +92,7 @@ def reservation(ok, negotiation):
 
 
 @pytest.fixture
-def named(ok, dsn, negotiation, reservation, tmp_path):
+def named(ok, cli, shop, dsn, negotiation, reservation, tmp_path, monkeypatch):
     """What commands can be told to work on, by the name that stands for it above."""
     order, delivered = (
         ok("order", "create", "--line", "FLOUR-000=0.5", "--json").document["orderId"]
@@ -90,7 +103,13 @@ def named(ok, dsn, negotiation, reservation, tmp_path):
     asyncio.run(_fail(dsn, failed))
     payload = tmp_path / "payload.json"
     payload.write_text('{"stocuri": [{"cod_articol": "CHAIR", "cantitate_totala": "4.5000"}]}')
+    monkeypatch.setenv("CERNIQ_SECRET_KEYS", KEY)
+    # the one of the test before, perhaps
+    cli("erp", "add", "CSV_IMPORT", "--config", "-", "--tenant", shop, stdin="{}")
+    saga = tmp_path / "saga.json"
+    saga.write_text(json.dumps({"connection": SAGA}))
     return {
+        "saga": str(saga),
         "payload": str(payload),
         "negotiation": negotiation,
         "reservation": reservation,

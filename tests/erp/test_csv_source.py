@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from uuid import uuid4
 
 import pytest
@@ -217,6 +218,27 @@ async def test_a_file_that_is_changed_while_it_is_copied_is_copied_again(read, f
     monkeypatch.setattr(csv_source, "copy", copy)
     assert (await read({"file": "stock.csv"}))[0] == ["A"]
     assert len(copied) == 2
+
+
+async def test_a_file_that_is_written_over_while_it_is_read_is_read_again(
+    read, folder, monkeypatch
+):
+    path, begun = put(folder / "stock.csv", ONE), []
+
+    class Digest:
+        def __init__(self):
+            self._real = sha256()
+            self.hexdigest = self._real.hexdigest
+
+        def update(self, block):
+            if not begun:
+                put(path, ONE.replace(b"B", b"C"), age_ns=-1)
+            begun.append(block)
+            self._real.update(block)
+
+    monkeypatch.setattr(files, "sha256", Digest)
+    assert (await read({"file": "stock.csv"}))[0] == ["A", "C"]
+    assert len(begun) == 2
 
 
 async def test_a_file_broken_in_its_middle_raises_and_leaves_no_watermark(opened, folder):

@@ -95,8 +95,8 @@ def test_another_key_of_the_same_name_does_not_open():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (None, "python -m cerniq_stock.erp.secrets"),
-        (" , ", "python -m cerniq_stock.erp.secrets"),
+        (None, "cerniq-stock erp new-key"),
+        (" , ", "cerniq-stock erp new-key"),
         ("k1", "not 32 bytes"),
         (f":{'A' * 44}", "name of its own"),
         (f"{OLD},{OLD}", "key 2"),

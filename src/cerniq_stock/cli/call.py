@@ -24,9 +24,11 @@ from cerniq_stock.domain.outcomes import Refusal, Refused
 from cerniq_stock.errors import NotFoundError, UnavailableError
 
 if TYPE_CHECKING:
+    from cerniq_stock.integrations import Integrations
     from cerniq_stock.jobs.port import JobQueue
     from cerniq_stock.service import Stock
     from cerniq_stock.settings import Settings
+    from cerniq_stock.sync.syncs import Syncs
     from cerniq_stock.views import TenantView
 
 A = TypeVar("A")
@@ -111,6 +113,28 @@ class Call:
             return
         async with self.tenant() as (_, tenant), open_transport(self.settings, redis_url) as queue:
             yield queue, tenant.id
+
+    @asynccontextmanager
+    async def integrations(self) -> "AsyncIterator[tuple[Integrations, TenantView]]":
+        """Open what is stored of ERPs and find the tenant to work for."""
+        from cerniq_stock.wiring import open_integrations  # noqa: PLC0415 - it brings everything
+
+        async with (
+            self.tenant() as (stock, tenant),
+            open_integrations(self.settings, stock.dsn) as integrations,
+        ):
+            yield integrations, tenant
+
+    @asynccontextmanager
+    async def syncs(self) -> "AsyncIterator[tuple[Syncs, TenantView]]":
+        """Open syncs with ERPs and find the tenant to work for."""
+        from cerniq_stock.wiring import open_syncs  # noqa: PLC0415 - it brings everything
+
+        async with (
+            self.tenant() as (stock, tenant),
+            open_syncs(self.settings, stock.dsn) as syncs,
+        ):
+            yield syncs, tenant
 
     def console(self) -> Any:
         """Open a console on stderr, for what is drawn while a command runs."""

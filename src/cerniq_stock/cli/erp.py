@@ -1,195 +1,291 @@
-"""`cerniq-stock erp`: what the payloads of ERPs are understood as."""
+"""`cerniq-stock erp`: which ERPs a tenant has, how they are reached, and the keys of all that."""
 
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from datetime import datetime
-from decimal import Decimal
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cerniq_stock.cli import erp_parse
 from cerniq_stock.cli.call import Call, command, group
-from cerniq_stock.cli.output import Part, Shown, Table
-from cerniq_stock.erp.rows import ErpRow, Parsed, PayloadError, Remark, SystemName
-from cerniq_stock.errors import InvalidInputError
+from cerniq_stock.cli.erp_parse import read_bytes
+from cerniq_stock.cli.output import Shown, Table
+from cerniq_stock.cli.problems import ERROR, UsageProblemError
+from cerniq_stock.erp.rows import SystemName
 
 if TYPE_CHECKING:
-    from cerniq_stock.erp.config import ErpConfig
+    from cerniq_stock.views import IntegrationView, Rotation
 
-app = group("ERPs: see what their payloads are understood as.")
+app = group(
+    "ERPs: how a tenant's are reached, and what their payloads are understood as.\n\n"
+    "Their credentials are stored encrypted and shown by no command; see docs/erp.md."
+)
+app.add_typer(erp_parse.commands)
 
-E = TypeVar("E", ErpRow, Remark)
-_KINDS = ("errors", "warnings", "skipped")
-_SPLIT = "\0"
+System = Annotated[
+    SystemName, typer.Argument(metavar="SYSTEM", case_sensitive=False, help="Whose ERP it is.")
+]
+Config = typer.Option(
+    metavar="FILE", help="Connection and parse settings, secrets too: JSON; - is stdin."
+)
+Options = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="How syncs behave: JSON, see docs/erp.md; - is stdin."),
+]
+Schedule = typer.Option(metavar="CRON", help="When it is synchronised; none: as all others.")
+
+NO_SCHEDULE = "none"
+SHOWN = 60
 
 
 @command(
     app,
-    "parse",
-    "erp parse --system SAGA answer.json",
-    "erp parse --system OBLIO page-1.json page-2.json --json",
-    "erp parse --system CSV_IMPORT --config config.json stock.csv",
+    "add",
+    "erp add SAGA --config saga.json",
+    "erp add OBLIO --name 'Oblio, Cluj' --config - --options oblio-options.json",
 )
-def parse(
-    _: Call,
-    files: Annotated[
-        list[str], typer.Argument(metavar="FILE", help="Payloads of one answer; - is stdin.")
-    ],
+async def add(
+    call: Call,
+    system: System,
     *,
-    system: Annotated[SystemName, typer.Option(case_sensitive=False, help="Whose payload it is.")],
-    config: Annotated[
-        str | None, typer.Option(metavar="FILE", help="How to read it: JSON, see docs/erp.md.")
+    config: Annotated[str, Config],
+    name: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What people call it; else the system.")
     ] = None,
+    options: Options = None,
+    schedule: Annotated[str | None, Schedule] = None,
+    disabled: Annotated[
+        bool, typer.Option("--disabled", help="It is not synchronised yet.")
+    ] = False,
 ) -> Shown:
-    """Show what payloads would be understood as. Needs no database, and changes nothing.
+    """Store how an ERP is reached, encrypted. A tenant has one of each system.
 
-    Several files are the pages of one answer, and are put together: lots are summed, duplicates
-    are found. Each line of the answer is a row, or a remark that says why it is none. Rows in error
-    are part of the answer, and no error of the command; a file that cannot be read at all is one.
-
-    Quantities and prices are texts in JSON, so that they stay exact.
+    Try it with `erp test`. Secrets come from a file or from stdin only: the arguments of a command
+    can be seen by others, and stay in the shell's history.
     """
-    from cerniq_stock.erp.gather import gather  # noqa: PLC0415 - it brings pydantic
-
-    settings = _config(config)
-    try:
-        found = gather(_pages(files, system, settings))
-    except PayloadError as error:
-        raise InvalidInputError("file", str(error)) from None
-    names = files if len(files) > 1 else None
-    return Shown(_document(found, names), (_counts(found), *_tables(found, names)))
-
-
-def _config(name: str | None) -> "ErpConfig":
-    from cerniq_stock.erp.config import read_config  # noqa: PLC0415 - it brings pydantic
-
-    return read_config(b"{}" if name is None else _bytes(name, "config"))
+    _check_stdin(config, options)
+    async with call.integrations() as (integrations, tenant):
+        view = await integrations.add(
+            tenant.id,
+            system,
+            name=system.value if name is None else name,
+            schedule=_expression(schedule),
+            enabled=not disabled,
+            config=read_bytes(config, "config"),
+            options=_optional(options, "options"),
+        )
+    return Shown(view, (_stored(view),))
 
 
-def _bytes(name: str, field: str = "file") -> bytes:
-    try:
-        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidInputError(field, f"{name} cannot be read: {reason}") from None
+@command(
+    app,
+    "change",
+    "erp change SAGA --config saga.json",
+    "erp change OBLIO --options options.json --name 'Oblio, Cluj'",
+)
+async def change(
+    call: Call,
+    system: System,
+    name: Annotated[str | None, typer.Option(metavar="TEXT", help="What people call it.")] = None,
+    config: Annotated[str | None, Config] = None,
+    options: Options = None,
+) -> Shown:
+    """Change what is given. Settings are given whole, with their secrets; options, too.
+
+    After another configuration the next sync reads everything.
+    """
+    if name is None and config is None and options is None:
+        raise UsageProblemError("USAGE", "Nothing to change: give --name, --config or --options")
+    _check_stdin(config, options)
+    async with call.integrations() as (integrations, tenant):
+        view = await integrations.change(
+            tenant.id,
+            system,
+            name=name,
+            config=_optional(config, "config"),
+            options=_optional(options, "options"),
+        )
+    return Shown(view, (_stored(view),))
 
 
-def _pages(files: list[str], system: SystemName, config: "ErpConfig") -> Iterator[Parsed]:
-    """Yield every page; with several files, what is said of each is marked with its number."""
-    for number, name in enumerate(files):
+@command(app, "list", "erp list", "erp list --json")
+async def list_integrations(call: Call) -> Shown:
+    """List a tenant's ERPs."""
+    async with call.integrations() as (integrations, tenant):
+        found = await integrations.listed(tenant.id)
+    columns = ("system", "name", "enabled", "schedule", "last sync", "status")
+    rows = [
+        (x.erp_system, x.name, x.enabled, x.sync_schedule, x.last_sync_at, x.last_sync_status)
+        for x in found
+    ]
+    return Shown(found, (Table(columns, rows, "No ERPs"),))
+
+
+@command(app, "show", "erp show SAGA", "erp show SAGA --json")
+async def show(call: Call, system: System) -> Shown:
+    """Show an ERP's settings, with *** for every secret that is set.
+
+    Without the keys of credentials there is a warning instead of the settings.
+    """
+    from cerniq_stock.erp.secrets import SecretsError  # noqa: PLC0415 - it brings cryptography
+    from cerniq_stock.wire import to_wire  # noqa: PLC0415 - it brings pydantic
+
+    configuration: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+    async with call.integrations() as (integrations, tenant):
+        view = await integrations.get(tenant.id, system)
         try:
-            for page in _parsed(name, system, config):
-                yield page if len(files) == 1 else _marked(page, number)
-        except PayloadError as error:
-            raise InvalidInputError("file", f"{name}: {error}") from None
+            configuration = await integrations.configuration(tenant.id, system)
+        except SecretsError as error:
+            warnings = (f"The settings stay closed: {error}",)
+    facts = [*_facts(view), *_flat(configuration or {})]
+    document = to_wire(view) | {"configuration": configuration}
+    return Shown(document, (Table(("", ""), facts),), warnings)
 
 
-def _parsed(name: str, system: SystemName, config: "ErpConfig") -> Iterator[Parsed]:
-    from cerniq_stock.erp.csv_import import parse_file  # noqa: PLC0415 - it brings pydantic
-    from cerniq_stock.erp.payload import decode  # noqa: PLC0415 - with its user
-    from cerniq_stock.erp.systems import SYSTEMS  # noqa: PLC0415 - it brings pydantic
-
-    read = SYSTEMS[system].parse
-    if read is not None:
-        yield read(decode(_bytes(name)), config)
-    else:
-        with _on_disk(name) as path:
-            yield from parse_file(path, config)
+@command(app, "test", "erp test SAGA", "erp test CSV_IMPORT --json")
+async def test(call: Call, system: System) -> Shown:
+    """Log in, or find the file, and ask for as little as possible. Nothing is changed."""
+    async with call.integrations() as (integrations, tenant):
+        health = await integrations.test(tenant.id, system)
+    document = {"erpSystem": system.value, "ok": True, "latencyS": round(health.latency_s, 3)}
+    return Shown(document, (f"{system} answers in {health.latency_s * 1000:.0f} ms",))
 
 
-@contextmanager
-def _on_disk(name: str) -> Iterator[Path]:
-    """A file is read more than once; what comes from stdin is put aside."""
-    if name != "-":
-        yield Path(name)
-        return
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(sys.stdin.buffer.read())
-        file.flush()
-        yield Path(file.name)
+@command(app, "enable", "erp enable SAGA")
+async def enable(call: Call, system: System) -> Shown:
+    """Let it be synchronised by its schedule."""
+    return await _switch(call, system, enabled=True)
 
 
-def _marked(page: Parsed, number: int) -> Parsed:
-    def mark(entry: E) -> E:
-        return replace(entry, where=f"{number}{_SPLIT}{entry.where}")
+@command(app, "disable", "erp disable SAGA")
+async def disable(call: Call, system: System) -> Shown:
+    """Let it not be synchronised until it is enabled again."""
+    return await _switch(call, system, enabled=False)
 
-    return Parsed(
-        tuple(map(mark, page.rows)),
-        tuple(map(mark, page.errors)),
-        tuple(map(mark, page.warnings)),
-        tuple(map(mark, page.skipped)),
+
+async def _switch(call: Call, system: SystemName, *, enabled: bool) -> Shown:
+    async with call.integrations() as (integrations, tenant):
+        view = await integrations.change(tenant.id, system, enabled=enabled)
+    return Shown(view, (f"{system} is {'enabled' if enabled else 'disabled'}",))
+
+
+@command(
+    app,
+    "schedule",
+    "erp schedule SAGA '*/5 8-18 * * 1-6'",
+    "erp schedule SAGA none",
+)
+async def schedule(
+    call: Call,
+    system: System,
+    expression: Annotated[
+        str, typer.Argument(metavar="CRON", help="Five fields, in Romanian time; or none.")
+    ],
+) -> Shown:
+    """Set when it is synchronised; `none`: every quarter of an hour, as all others."""
+    async with call.integrations() as (integrations, tenant):
+        view = await integrations.schedule(tenant.id, system, _expression(expression))
+    return Shown(view, (f"{system}: {view.sync_schedule or 'as all others'}",))
+
+
+@command(app, "remove", "erp remove SAGA --yes")
+async def remove(
+    call: Call,
+    system: System,
+    yes: Annotated[bool, typer.Option("--yes", help="Yes, its credentials shall be gone.")] = False,
+) -> Shown:
+    """Delete an ERP's settings and credentials. The log of its runs stays."""
+    if not yes:
+        raise UsageProblemError("USAGE", f"This deletes the credentials of {system}; say --yes")
+    async with call.integrations() as (integrations, tenant):
+        await integrations.remove(tenant.id, system)
+    return Shown({"erpSystem": system.value, "removed": True}, (f"{system} is removed",))
+
+
+# -- keys -------------------------------------------------------------------------------------
+
+
+@command(app, "new-key", "erp new-key", "erp new-key --name 2027")
+def new_key(
+    _: Call,
+    name: Annotated[str, typer.Option(metavar="TEXT", help="Its name; each key has one.")] = "k1",
+) -> Shown:
+    """Make a key for CERNIQ_SECRET_KEYS and print it. It is stored nowhere: keep it safe."""
+    from cerniq_stock.erp.secrets import new_key as made  # noqa: PLC0415 - it brings cryptography
+
+    key = made(name)
+    return Shown({"key": key}, (key,))
+
+
+@command(app, "rotate-keys", "erp rotate-keys --dry-run", "erp rotate-keys --json")
+async def rotate_keys(
+    call: Call,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+) -> Shown:
+    """Put the credentials of all tenants under the first key, while all goes on.
+
+    Put a new key before the old one in CERNIQ_SECRET_KEYS, of every process; run this; when it
+    finds none left, take the old key out. It can be stopped and run again at any time. Exit code 1
+    where something does not open.
+    """
+    from cerniq_stock.wiring import open_integrations  # noqa: PLC0415 - it brings everything
+
+    settings = call.settings
+    async with call.stock() as stock, open_integrations(settings, stock.dsn) as integrations:
+        told = await integrations.rotate_keys(dry_run=dry_run)
+    failed = [(x.tenant_id, x.id, x.reason) for x in told.failed]
+    parts = (_counted(told), Table(("tenant", "integration", "reason"), failed, ""))
+    again = ("Some were changed meanwhile; run it again",) if told.missed else ()
+    return Shown(told, parts if failed else parts[:1], again, ERROR if failed else 0)
+
+
+def _counted(told: "Rotation") -> str:
+    done = "to be put" if told.dry_run else "put"
+    return (
+        f"{told.rewrapped} {done} under key {told.kid}, {told.current} there before,"
+        f" {told.missed} missed, {len(told.failed)} failed"
     )
 
 
-def _document(found: Parsed, files: list[str] | None) -> dict[str, Any]:
-    document: dict[str, Any] = {"rows": [_row(row) | _file(row, files) for row in found.rows]}
-    for kind in _KINDS:
-        document[kind] = [_remark(each) | _file(each, files) for each in getattr(found, kind)]
-    return document
+# -- how --------------------------------------------------------------------------------------
 
 
-def _row(row: ErpRow) -> dict[str, str | None]:
-    return {
-        "sku": row.sku,
-        "total": _number(row.total),
-        "available": _number(row.available),
-        "price": _number(row.price),
-        "currency": row.currency,
-        "status": row.status,
-        "warehouse": row.warehouse,
-        "last_modified": _moment(row.last_modified),
-    }
+def _check_stdin(config: str | None, options: str | None) -> None:
+    if config == options == "-":
+        raise UsageProblemError("USAGE", "Only one of --config and --options can be stdin")
 
 
-def _remark(remark: Remark) -> dict[str, str | None]:
-    return {
-        "where": remark.where.rpartition(_SPLIT)[2],
-        "field": remark.field,
-        "code": remark.code.value,
-        "raw": remark.raw,
-        "sku": remark.sku,
-    }
+def _optional(name: str | None, field: str) -> bytes | None:
+    return None if name is None else read_bytes(name, field)
 
 
-def _file(entry: ErpRow | Remark, files: list[str] | None) -> dict[str, str]:
-    return {} if files is None else {"file": files[int(entry.where.partition(_SPLIT)[0])]}
+def _expression(text: str | None) -> str | None:
+    return None if text is None or text.strip().lower() == NO_SCHEDULE else text
 
 
-def _number(value: Decimal | None) -> str | None:
-    from cerniq_stock.domain.messages import plain  # noqa: PLC0415 - with its user
-
-    return None if value is None else plain(value)
+def _stored(view: "IntegrationView") -> str:
+    return f"{view.erp_system} is stored; try it: cerniq-stock erp test {view.erp_system}"
 
 
-def _moment(value: datetime | None) -> str | None:
-    from cerniq_stock.erp.times import written  # noqa: PLC0415 - with its user
-
-    return None if value is None else written(value)
-
-
-def _counts(found: Parsed) -> str:
-    return ", ".join(f"{kind} {len(getattr(found, kind))}" for kind in ("rows", *_KINDS))
-
-
-def _tables(found: Parsed, files: list[str] | None) -> Iterator[Part]:
-    more = () if files is None else ("file",)
-    columns = ("SKU", "total", "available", "price", "", "status", "warehouse", "last modified")
-    rows = [
-        (
-            *(row.sku, row.total, row.available, row.price, row.currency, row.status),
-            *(row.warehouse, _moment(row.last_modified), *_file(row, files).values()),
-        )
-        for row in found.rows
+def _facts(view: "IntegrationView") -> list[tuple[str, Any]]:
+    return [
+        ("id", view.id),
+        ("system", view.erp_system),
+        ("name", view.name),
+        ("enabled", view.enabled),
+        ("schedule", view.sync_schedule or "as all others"),
+        ("last sync", view.last_sync_at),
+        ("status", view.last_sync_status),
+        *_flat({"options": view.options}),
     ]
-    yield Table((*columns, *more), rows, "No rows")
-    for kind in _KINDS:
-        remarks = [
-            (*_remark(each).values(), *_file(each, files).values()) for each in getattr(found, kind)
-        ]
-        if remarks:
-            yield f"\n{kind.capitalize()}"
-            yield Table(("where", "field", "code", "raw", "SKU", *more), remarks)
+
+
+def _flat(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings, one a line; long ones, as certificates are, are cut."""
+    for key, entry in value.items():
+        where = f"{path}.{key}" if path else key
+        if isinstance(entry, Mapping):
+            yield from _flat(entry, where)
+        else:
+            long = isinstance(entry, str) and len(entry) > SHOWN
+            yield where, f"{entry[: SHOWN - 1]}…" if long else entry

@@ -24,7 +24,7 @@ _HEAD = 2  # version, length of the key's name
 _WRAPPED = _NONCE + _KEY + _TAG
 _KID = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _HOW = (
-    "no key for secrets is configured; make one with `python -m cerniq_stock.erp.secrets`"
+    "no key for secrets is configured; make one with `cerniq-stock erp new-key`"
     " and set it as CERNIQ_SECRET_KEYS"
 )
 

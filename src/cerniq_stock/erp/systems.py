@@ -112,7 +112,8 @@ SYSTEMS: dict[SystemName, System] = {
         ),
         System(
             *(SystemName.CSV_IMPORT, "CSV and XLSX files", None),
-            _can(reserved=True, warehouses=True, currency=True),
+            # a file that was read before brings nothing
+            _can(incremental=True, reserved=True, warehouses=True, currency=True),
             *(True, "the file's own header, or columns"),
         ),
     )

@@ -2,9 +2,7 @@
 
 When a schedule comes due next is a row of the database; who advances it adds its one job in the
 same transaction. So several schedulers run each occurrence once, and a restart loses none: what
-came due meanwhile runs once, late. Expressions are read in local time: what would fall into the
-hour that is skipped when the clock is put forward runs right after it, and a fixed time within the
-hour that is repeated comes once; what runs every so many minutes goes on through both.
+came due meanwhile runs once, late.
 """
 
 import asyncio
@@ -14,24 +12,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import asyncpg
 import structlog
-from cronsim import CronSim, CronSimError
+from cronsim import CronSimError
 
+from cerniq_stock.cron import LOCAL, next_after
 from cerniq_stock.jobs.pg_queue import SQL, PostgresQueue
 from cerniq_stock.jobs.port import PLATFORM, NewJob
 from cerniq_stock.store.trouble import LOST
 
 log = structlog.get_logger("cerniq_stock.jobs")
 
-LOCAL = "Europe/Bucharest"
 EVERY_QUARTER = "*/15 * * * *"
 CHUNK = 500
 LOOK_AGAIN_S = 30.0
 RETRY_S = 1.0
-FIELDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +47,6 @@ SCHEDULES = (
 )
 OWN = "own-sync/"
 """Begins the name of the schedule of one integration."""
-
-
-def next_after(expression: str, timezone: str, moment: datetime) -> datetime:
-    """When it comes due next after `moment`, in UTC. Raises CronSimError."""
-    if len(expression.split()) != FIELDS:
-        raise CronSimError(f"An expression has {FIELDS} fields: {expression!r}")
-    local = moment.astimezone(ZoneInfo(timezone))
-    following = next(CronSim(expression, local), None)
-    if following is None:
-        raise CronSimError(f"It never comes due: {expression!r}")
-    return following.astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,6 @@ def _load(file: str) -> dict[str, str]:
     return parse((files("cerniq_stock.store") / file).read_text(encoding="utf-8"))
 
 
-SQL = _load("queries.sql") | _load("reads.sql") | _load("sweep.sql")
+SQL = _load("queries.sql") | _load("reads.sql") | _load("sweep.sql") | _load("integrations.sql")
 VERIFY = _load("verify.sql")
 """The checks of `verify`; they have names of their own."""

@@ -1,0 +1,50 @@
+-- Integrations with ERPs, by name. `$1` is the tenant. Only `sealed_integrations` is for the
+-- operator; whatever changes a row runs as its tenant, under row-level security.
+
+-- name: insert_integration
+INSERT INTO erp_integrations
+    (tenant_id, id, erp_system, name, enabled, config_encrypted, sync_schedule, options)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- name: integrations_of_tenant
+-- All of a tenant's, or the one of a system (`$2`).
+SELECT
+    id, erp_system, name, enabled, sync_schedule, options, last_sync_at, last_sync_status,
+    created_at, updated_at, watermark, config_revision, config_encrypted
+FROM erp_integrations
+WHERE tenant_id = $1 AND ($2::text IS NULL OR erp_system = $2)
+ORDER BY erp_system;
+
+-- name: update_integration
+-- Change what is given; null leaves what there is. Another configuration (`$6`) is another source:
+-- it is read from its beginning.
+UPDATE erp_integrations SET
+    name = coalesce($3, name),
+    enabled = coalesce($4, enabled),
+    options = coalesce($5, options),
+    config_encrypted = coalesce($6, config_encrypted),
+    config_revision = config_revision + ($6 IS NOT NULL)::int,
+    watermark = CASE WHEN $6 IS NULL THEN watermark END,
+    updated_at = statement_timestamp()
+WHERE tenant_id = $1 AND id = $2
+RETURNING id;
+
+-- name: schedule_integration
+UPDATE erp_integrations SET sync_schedule = $3, updated_at = statement_timestamp()
+WHERE tenant_id = $1 AND id = $2
+RETURNING id;
+
+-- name: delete_integration
+DELETE FROM erp_integrations WHERE tenant_id = $1 AND id = $2 RETURNING id;
+
+-- name: sealed_integrations
+-- A page of all tenants' sealed configurations after (`$1`, `$2`).
+SELECT tenant_id, id, config_encrypted FROM erp_integrations
+WHERE (tenant_id, id) > ($1, $2)
+ORDER BY tenant_id, id LIMIT $3;
+
+-- name: swap_sealed
+-- Unless somebody else has changed it meanwhile.
+UPDATE erp_integrations SET config_encrypted = $4
+WHERE tenant_id = $1 AND id = $2 AND config_encrypted = $3
+RETURNING id;
