@@ -23,7 +23,8 @@ from cerniq_stock.service import Stock
 from cerniq_stock.settings import Settings
 from cerniq_stock.store.database import create_pool
 from cerniq_stock.store.writer import Limits
-from cerniq_stock.wiring import open_stock, prepare_database
+from cerniq_stock.sync.syncs import Syncs
+from cerniq_stock.wiring import open_stock, open_syncs, prepare_database
 
 log = structlog.get_logger("cerniq_stock.worker")
 
@@ -53,11 +54,11 @@ class Working(Part, Protocol):
 
 
 def _bull_worker(
-    url: str, stock: Stock, scheduler: Scheduler, rates: Rates, metrics: Metrics
+    url: str, stock: Stock, syncs: Syncs, scheduler: Scheduler, rates: Rates, metrics: Metrics
 ) -> Working:
     with _extra():
         from cerniq_stock.jobs.bull_worker import BullWorker  # noqa: PLC0415 - an optional extra
-    return BullWorker(url, stock, scheduler.fan_out, rates, metrics)
+    return BullWorker(url, stock, syncs, scheduler.fan_out, rates, metrics)
 
 
 @asynccontextmanager
@@ -158,13 +159,14 @@ async def _parts(
         open_stock(settings=settings, limits=limits, observer=metrics) as stock,
         create_pool(stock.dsn, "cerniq_app", max_size=4) as app,
         create_pool(stock.dsn, "cerniq_operator", max_size=POOL, reset=False) as operator,
+        open_syncs(settings, stock.dsn) as syncs,
     ):
         scheduler = Scheduler(operator, PostgresQueue(app))
         rates = Rates(operator, settings.job_rates, settings.job_tenant_rates)
         worker: Working = (
-            Worker(operator, stock, scheduler.fan_out, rates, metrics)
+            Worker(operator, stock, syncs, scheduler.fan_out, rates, metrics)
             if redis_url is None
-            else _bull_worker(redis_url, stock, scheduler, rates, metrics)
+            else _bull_worker(redis_url, stock, syncs, scheduler, rates, metrics)
         )
         with _metrics_served(settings, metrics):
             beside: list[Part] = [Upkeep(operator, stock, rates, metrics, depth=redis_url is None)]

@@ -6,6 +6,7 @@ import json
 import asyncpg
 import pytest
 
+from cerniq_stock.store.ids import new_id
 from tests.entrances.conftest import PRODUCTS, clone, digest
 from tests.entrances.test_cli_help import ESCAPE, LEAVES
 
@@ -20,6 +21,7 @@ ELSEWHERE = {
     ("bench",),
     ("worker",),
     ("up",),
+    ("erp", "sync"),
 }
 
 READS = {
@@ -40,6 +42,8 @@ READS = {
     ("erp", "list"): [],
     ("erp", "show"): ["CSV_IMPORT"],
     ("erp", "test"): ["CSV_IMPORT"],
+    ("erp", "runs"): [],
+    ("erp", "conflicts"): [],
     ("erp", "new-key"): [],
     ("availability",): ["LAPTOP-14", "FLOUR-000"],
     ("explain",): ["LAPTOP-14"],
@@ -78,6 +82,8 @@ WRITES = {
     ("erp", "schedule"): ["CSV_IMPORT", "0 3 * * *"],
     ("erp", "remove"): ["CSV_IMPORT", "--yes"],
     ("erp", "rotate-keys"): [],
+    ("erp", "apply"): ["{dry}"],
+    ("erp", "resolve"): ["{conflict}", "keep-local"],
 }
 
 
@@ -108,7 +114,10 @@ def named(ok, cli, shop, dsn, negotiation, reservation, tmp_path, monkeypatch):
     cli("erp", "add", "CSV_IMPORT", "--config", "-", "--tenant", shop, stdin="{}")
     saga = tmp_path / "saga.json"
     saga.write_text(json.dumps({"connection": SAGA}))
+    dry, conflict = asyncio.run(_to_be_decided(dsn, shop))
     return {
+        "dry": dry,
+        "conflict": conflict,
         "saga": str(saga),
         "payload": str(payload),
         "negotiation": negotiation,
@@ -127,6 +136,31 @@ async def _fail(dsn, job):
         "UPDATE jobs SET status = 'FAILED', finished_at = now() WHERE id = $1", job
     )
     await connection.close()
+
+
+async def _to_be_decided(dsn, shop):
+    """A dry run that changes nothing, and a conflict of a level, as syncs leave them."""
+    connection = await asyncpg.connect(dsn, server_settings={"search_path": "cerniq"})
+    dry, conflict = new_id(), new_id()
+    await connection.execute(
+        "INSERT INTO stock_sync_logs (tenant_id, id, integration_id, erp_system, sync_type, status,"
+        " started_at, completed_at, duration_ms, dry_run, result_json)"
+        " SELECT tenant_id, $1, id, erp_system, 'FULL', 'SUCCESS', now(), now(), 1, true, $2"
+        " FROM erp_integrations WHERE erp_system = 'CSV_IMPORT'",
+        *(dry, '{"asked": {"force": false, "strategy": "ERP_WINS"}}'),
+    )
+    await connection.execute(
+        "INSERT INTO sync_conflicts (tenant_id, id, integration_id, erp_system, sync_id,"
+        " product_id, sku, warehouse, field, reason, local_value, erp_value, seen_at,"
+        " first_seen_at)"
+        " SELECT $1, $2, gen_random_uuid(), 'SAGA', 's', p.id, p.sku, t.warehouses[1],"
+        " 'stock_total', 'REVIEW', 1, 2, now(), now()"
+        " FROM products AS p JOIN tenants AS t ON t.id = p.tenant_id"
+        " WHERE p.tenant_id = $1 AND p.sku = 'CHAIR'",
+        *(shop, conflict),
+    )
+    await connection.close()
+    return dry, conflict
 
 
 @pytest.fixture(scope="module")

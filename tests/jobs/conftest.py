@@ -11,6 +11,9 @@ import asyncpg
 import pytest
 import redis as redis_client
 
+from cerniq_stock.erp.guard import Policy
+from cerniq_stock.erp.secrets import Keys, SecretsError
+from cerniq_stock.integrations import Integrations
 from cerniq_stock.jobs import catalogue, pg_worker
 from cerniq_stock.jobs.bull_queue import BullQueue
 from cerniq_stock.jobs.bull_worker import BullWorker
@@ -25,6 +28,7 @@ from cerniq_stock.service import Stock
 from cerniq_stock.settings import Settings
 from cerniq_stock.store.catalog import NewProduct, NewTenant
 from cerniq_stock.store.database import create_pool
+from cerniq_stock.sync.syncs import Syncs
 from cerniq_stock.wiring import open_stock
 from tests.jobs.redis_server import RedisServer, redis_server
 
@@ -77,6 +81,12 @@ class Town:
             while not await true():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
+    def syncs(self) -> Syncs:
+        """There are no keys, so no integration can be opened."""
+        pools = self.operator, self.operator
+        integrations = Integrations(*pools, keys=_no_keys, policy=Policy.parse(""))
+        return Syncs(self.stock.dsn, self.operator, integrations)
+
     def limits(self) -> Rates:
         return Rates(self.operator, self.rates, self.tenant_rates)
 
@@ -85,7 +95,8 @@ class Town:
 
     def _postgres_worker(self) -> Worker:
         scheduler = Scheduler(self.operator, self.queue)
-        return Worker(self.operator, self.stock, scheduler.fan_out, self.limits(), self.metrics)
+        about = self.syncs(), scheduler.fan_out, self.limits(), self.metrics
+        return Worker(self.operator, self.stock, *about)
 
     async def available(self, sku: str) -> int:
         return int((await self.stock.availability(self.tenant, [sku]))[sku].available)
@@ -103,6 +114,10 @@ class Town:
                 await task
 
 
+def _no_keys() -> Keys:
+    raise SecretsError("no keys here")
+
+
 @asynccontextmanager
 async def on_bullmq(town: Town, url: str) -> AsyncIterator[Town]:
     """The same shop with jobs that travel by BullMQ, in an empty Redis."""
@@ -114,7 +129,8 @@ async def on_bullmq(town: Town, url: str) -> AsyncIterator[Town]:
 
         def worker() -> BullWorker:
             scheduler = Scheduler(town.operator, town.queue)
-            return BullWorker(url, town.stock, scheduler.fan_out, town.limits(), town.metrics)
+            about = town.syncs(), scheduler.fan_out, town.limits(), town.metrics
+            return BullWorker(url, town.stock, *about)
 
         moved.make_worker = worker
         yield moved

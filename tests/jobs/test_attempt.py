@@ -43,7 +43,7 @@ async def _run(name: str, payload: dict[str, Any]) -> None:
 
     kind = replace(catalogue.CATALOGUE[name], handler=nothing)
     nobody: Any = None
-    running = Running(TENANT, "job-1", "job_job-1", nobody, nothing, nothing)
+    running = Running(TENANT, "job-1", "job_job-1", nobody, nothing, nothing, nobody)
     asked = {"tenantId": str(TENANT), **payload}
     await attempt(kind, running, asked, trace_id=None, metrics=Metrics())
 

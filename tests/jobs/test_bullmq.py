@@ -116,7 +116,8 @@ async def test_a_redis_that_is_not_there_is_said_to_be_away(town, monkeypatch):
         async with BullQueue(nobody):
             pass
     scheduler = Scheduler(town.operator, town.queue)
-    worker = BullWorker(nobody, town.stock, scheduler.fan_out, town.limits(), town.metrics)
+    about = town.syncs(), scheduler.fan_out, town.limits(), town.metrics
+    worker = BullWorker(nobody, town.stock, *about)
     with pytest.raises(UnavailableError):
         await worker.run()
 

@@ -88,7 +88,7 @@ async def test_a_delayed_job_waits_and_can_be_cancelled(shop):
 
 
 async def test_failed_jobs_are_listed_and_retried(shop):
-    (bad,) = await shop.add(shop.job("stock:sync:erp"))
+    (bad,) = await shop.add(shop.job("stock:sync:oblio"))
     async with shop.working():
         (job,) = await shop.ended(bad)
         assert job.state == JobState.FAILED

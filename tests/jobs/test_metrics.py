@@ -21,7 +21,7 @@ RESERVE = {
     "items": [{"sku": "A", "quantity": 1}],
 }
 RELEASE = {"tenantId": str(TENANT), "reservationId": "r", "reason": "MANUAL"}
-SYNC = {"tenantId": str(TENANT)}
+SYNC = {"tenantId": str(TENANT), "erpSystem": "SAGA"}
 
 
 async def run(
@@ -40,7 +40,7 @@ async def run(
     kind = replace(catalogue.CATALOGUE[name], handler=handler)
     kind = replace(kind, **changed)
     nobody: Any = None
-    running = Running(TENANT, "job-1", "key-1", nobody, nothing, nothing)
+    running = Running(TENANT, "job-1", "key-1", nobody, nothing, nothing, nobody)
     return await attempt(kind, running, payload, trace_id=None, metrics=metrics)
 
 

@@ -41,7 +41,7 @@ async def test_what_was_cancelled_is_shown_and_its_ticket_is_gone(town):
 
 
 async def test_a_failed_job_may_be_retried_while_workers_run(town):
-    (bad,) = await town.add(town.job("stock:sync:erp"))
+    (bad,) = await town.add(town.job("stock:sync:oblio"))
     async with town.working():
         (job,) = await town.ended(bad)
         assert await town.queue.retry(town.tenant, bad)

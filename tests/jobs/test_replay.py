@@ -82,7 +82,8 @@ async def _working(stock: Stock) -> AsyncIterator[ThroughJobs]:
     ):
         queue = PostgresQueue(app)
         fan_out = Scheduler(operator, queue).fan_out
-        worker = Worker(operator, stock, fan_out, Rates(operator, {}, {}), Metrics())
+        nothing: Any = None  # the trade syncs with nobody
+        worker = Worker(operator, stock, nothing, fan_out, Rates(operator, {}, {}), Metrics())
         running = asyncio.create_task(worker.run())
         yield ThroughJobs(stock, queue)
         worker.stop()

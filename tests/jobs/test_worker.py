@@ -54,8 +54,8 @@ async def test_the_seven_jobs_of_the_specification(town):
         assert job.state == JobState.COMPLETED
         assert job.result["reserved"] is False
         assert [error["sku"] for error in job.result["errors"]] == ["A", "B"]
-        for name in ("stock:sync:erp", "stock:sync:oblio"):
-            (id_,) = await town.add(town.job(name))
+        for name, of in (("stock:sync:erp", {"erpSystem": "SAGA"}), ("stock:sync:oblio", {})):
+            (id_,) = await town.add(town.job(name, **of))
             (job,) = await town.ended(id_)
             assert job.error.startswith("NOT_CONFIGURED")
     assert (await stock.verify()).ok
@@ -190,7 +190,7 @@ async def test_finished_jobs_are_forgotten_by_count_and_by_age(town, superuser, 
     kind = replace(catalogue.CATALOGUE["stock:reserve:create"], retention=kept)
     monkeypatch.setitem(catalogue.CATALOGUE, kind.name, kind)
     async with town.working():
-        ids = await town.add(*[town.reserve() for _ in range(5)], town.job("stock:sync:erp"))
+        ids = await town.add(*[town.reserve() for _ in range(5)], town.job("stock:sync:oblio"))
         await town.ended(*ids)
     upkeep = town.upkeep()
     await upkeep.prune()
@@ -227,7 +227,8 @@ async def test_the_database_goes_away_and_comes_back(town, superuser):
 
 async def test_metrics_have_the_specifications_names(town):
     async with town.working():
-        ids = await town.add(town.reserve(), town.reserve(quantity="x"), town.job("stock:sync:erp"))
+        bad = town.reserve(quantity="x"), town.job("stock:sync:oblio")
+        ids = await town.add(town.reserve(), *bad)
         await town.ended(*ids)
         await town.add(town.reserve(delay_s=60))
         await town.upkeep().look()
@@ -323,7 +324,7 @@ async def test_two_orders_may_number_their_deliveries_alike(town):
 
 async def test_one_id_is_of_one_kind(town):
     await town.add(town.reserve(id="one"))
-    other = replace(town.job("stock:sync:erp"), id="one")
+    other = replace(town.job("stock:sync:oblio"), id="one")
     with pytest.raises(InvalidInputError) as caught:
         await town.add(other)
     assert caught.value.field == "jobId"

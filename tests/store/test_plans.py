@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from importlib.resources import files
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -28,7 +29,8 @@ from tests.helpers import (
     uid,
 )
 
-from cerniq_stock.domain.commands import DeductOrder, ReleaseOrder, ReturnOrder
+from cerniq_stock.domain.commands import DeductOrder, ReleaseOrder, ReturnOrder, SyncLevel
+from cerniq_stock.domain.sync import Figure, Strategy
 from cerniq_stock.store import queries
 from cerniq_stock.store.begin import PREPARE
 from cerniq_stock.store.database import KEY_LOOKUPS, connect, create_database, drop_database
@@ -87,6 +89,7 @@ EXPECTED = {
     "share_negotiations": {NEGOTIATIONS},
     "insert_negotiations": {"tenants_pkey"},
     "drop_negotiations": {NEGOTIATIONS},
+    "write_erp_levels": set(),
     "write_answers": set(),
     "write_notifications": set(),
     "was_written": {RESERVATIONS, f"stock_movements_{MONTH}_pkey", "stock_commands_pkey"},
@@ -235,6 +238,12 @@ async def plans(server: str, template: str) -> dict[str, list[Plan]]:
     return found
 
 
+def synced(sku: str, total: int) -> SyncLevel:
+    figure = Figure(Decimal(total))
+    about = None, Strategy.ERP_WINS, uid("erp"), "sync"
+    return SyncLevel(None, b"", "erp", None, sku, "W2", figure, *about)
+
+
 async def run_everything(connection: asyncpg.Connection) -> None:
     """Commands that between them run every statement of the writer."""
     tenant = uid("tenant")
@@ -252,6 +261,7 @@ async def run_everything(connection: asyncpg.Connection) -> None:
         [reserve_order("o1", "x6"), reserve_order("o2", "x7"), receive("S20=1", into="W3")],
         [of_order(DeductOrder, "o1", "S20=2"), of_order(ReleaseOrder, "o2", key="k3")],
         [of_order(DeductOrder, "o1"), of_order(ReturnOrder, "o1", "2=1", into="W3")],
+        [synced("S30", 70), synced("S31", 80)],
     ):
         lost = Transaction(tenant, batch)
         await lost.run(connection)

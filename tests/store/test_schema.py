@@ -36,6 +36,14 @@ VALUES ('{tenant}', 'ERP', 'name', '');
 INSERT INTO stock_sync_logs
     (tenant_id, id, erp_system, sync_type, status, started_at, completed_at, duration_ms)
 VALUES ('{tenant}', 's1', 'ERP', 'FULL', 'SUCCESS', now(), now(), 1);
+INSERT INTO erp_levels (tenant_id, integration_id, product_id, warehouse, erp_total, local_total,
+    agreed_total, pending, blocked, synced_at)
+VALUES ('{tenant}', '{deal}', '{product}', 'MAIN', 1, 1, 1, 0, 0, now());
+INSERT INTO sync_conflicts (tenant_id, id, integration_id, erp_system, sync_id, product_id, sku,
+    warehouse, field, reason, local_value, erp_value, seen_at, first_seen_at)
+VALUES ('{tenant}', 'c1', '{deal}', 'ERP', 's1', '{product}', 'A', 'MAIN', 'stock_total', 'REVIEW',
+    1, 2, now(), now());
+INSERT INTO sync_plans (tenant_id, sync_id, place, sku) VALUES ('{tenant}', 's1', 1, 'A');
 INSERT INTO stock_orders (tenant_id, id, status, created_at, updated_at)
 VALUES ('{tenant}', '{order}', 'PARTLY_DELIVERED', now(), now());
 INSERT INTO stock_order_lines
@@ -191,6 +199,13 @@ BAD = {
     " SET config_encrypted = repeat('a', 131073)::bytea",
     "stock_sync_logs_sync_type_check": "UPDATE stock_sync_logs SET sync_type = 'HALF'",
     "stock_sync_logs_status_check": "UPDATE stock_sync_logs SET status = 'MAYBE'",
+    "erp_levels_erp_total_check": "UPDATE erp_levels SET erp_total = -1",
+    "erp_levels_local_total_check": "UPDATE erp_levels SET local_total = -1",
+    "erp_levels_blocked_check": "UPDATE erp_levels SET blocked = -1",
+    "sync_conflicts_reason_check": "UPDATE sync_conflicts SET reason = 'WHY'",
+    "sync_conflicts_resolution_check": "UPDATE sync_conflicts SET resolution = 'NONE',"
+    " resolved_at = now()",
+    "resolved_in_time": "UPDATE sync_conflicts SET resolved_at = now()",
 }
 
 

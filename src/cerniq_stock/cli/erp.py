@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cerniq_stock.cli import erp_parse
+from cerniq_stock.cli import erp_parse, erp_sync
 from cerniq_stock.cli.call import Call, command, group
 from cerniq_stock.cli.erp_parse import read_bytes
 from cerniq_stock.cli.output import Shown, Table
@@ -20,6 +20,7 @@ app = group(
     "Their credentials are stored encrypted and shown by no command; see docs/erp.md."
 )
 app.add_typer(erp_parse.commands)
+app.add_typer(erp_sync.commands)
 
 System = Annotated[
     SystemName, typer.Argument(metavar="SYSTEM", case_sensitive=False, help="Whose ERP it is.")

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
+from cerniq_stock.domain.align import may_take, sync_level
 from cerniq_stock.domain.commands import (
     Adjust,
     Command,
@@ -20,6 +21,7 @@ from cerniq_stock.domain.commands import (
     Reserve,
     ReserveOrder,
     SetNegotiation,
+    SyncLevel,
 )
 from cerniq_stock.domain.hold import extend, release, set_negotiation
 from cerniq_stock.domain.model import ZERO, ReservationType
@@ -97,6 +99,8 @@ def _decide(work: Work, command: KeyedCommand) -> Answer:
             return set_negotiation(work, command)
         case OrderCommand():
             return change_order(work, command)
+        case SyncLevel():
+            return sync_level(work, command)
         case _:
             return change_level(work, command)
 
@@ -111,11 +115,11 @@ def wanted_from_holders(
     """
     wanted: dict[UUID, Decimal] = {}
     takes: set[UUID] = set()
-    for sku, quantity, may_take in _wants(state, commands, due=due):
+    for sku, quantity, takes_it in _wants(state, commands, due=due):
         product = state.products.get(sku)
         if product is not None:
             wanted[product.id] = wanted.get(product.id, ZERO) + quantity
-            if may_take:
+            if takes_it:
                 takes.add(product.id)
     lacking = {
         product_id: wanted[product_id] - sum((x.free for x in state.levels[product_id]), ZERO)
@@ -141,6 +145,14 @@ def _wants(
                     yield sku, quantity, may_take
             case Adjust() | Count():
                 yield command.sku, EVERYTHING, True
+            case SyncLevel() if _short(state, command):
+                yield command.sku, EVERYTHING, True
+
+
+def _short(state: State, command: SyncLevel) -> bool:
+    product = state.products.get(command.sku)
+    levels = () if product is None else state.levels[product.id]
+    return any(may_take(command, x) for x in levels if x.warehouse == command.warehouse)
 
 
 def _ordered(

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from cerniq_stock.domain.model import Priority, ReleaseReason, ReservationType, Unit
 from cerniq_stock.domain.record import record
+from cerniq_stock.domain.sync import Chosen, Figure, Remembered, Strategy
 
 
 @record
@@ -134,6 +135,25 @@ class Count(Keyed):
 
 
 @record
+class SyncLevel(Keyed):
+    """The ERP's figure of a level. `known` is what was remembered of it by this integration.
+
+    With `version` it is applied only to the level as it was when that was its version.
+    """
+
+    sku: str
+    warehouse: str
+    figure: Figure
+    known: Remembered | None
+    strategy: Strategy
+    integration_id: UUID
+    sync_id: str
+    force: bool = False
+    version: int | None = None
+    chosen: Chosen | None = None
+
+
+@record
 class OrderPart:
     """So much of an order's line `line_no`, or, without one, of its lines of `sku` in turn."""
 
@@ -193,5 +213,5 @@ class ReturnOrder(OrderCommand):
 
 
 LevelCommand = Receive | Return | Adjust | Count
-KeyedCommand = Extend | Release | SetNegotiation | LevelCommand | OrderCommand
+KeyedCommand = Extend | Release | SetNegotiation | LevelCommand | SyncLevel | OrderCommand
 Command = Reserve | KeyedCommand

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 from uuid import UUID
 
 from cerniq_stock.domain.record import record
+from cerniq_stock.domain.sync import Verdict
 
 
 class Refusal(StrEnum):
@@ -210,6 +211,28 @@ class LevelResult(Wire):
 
 
 @record
+class SyncedLevel(Wire):
+    """What a sync made of a level. `version` is the level's before it.
+
+    Where the verdict is REVIEW or SHORT nothing was changed. `clipped`: the ERP has committed more
+    than fits, so less is blocked. `displaced` names SOFT reservations that had to give way.
+    """
+
+    sku: str
+    product_id: UUID
+    warehouse: str
+    verdict: Verdict
+    version: int
+    previous_total: Decimal
+    previous_available: Decimal
+    total: Decimal
+    available: Decimal
+    conflict: bool
+    clipped: bool
+    displaced: tuple[str, ...]
+
+
+@record
 class OrderLineResult(Wire):
     """A line of an order as it stands. `reserved` is what is held now."""
 
@@ -241,4 +264,12 @@ class OrderResult(Wire):
     errors: tuple[ReservationError, ...] = ()
 
 
-Answer = ReleaseResult | ExtendResult | NegotiationResult | LevelResult | OrderResult | Refused
+Answer = (
+    ReleaseResult
+    | ExtendResult
+    | NegotiationResult
+    | LevelResult
+    | SyncedLevel
+    | OrderResult
+    | Refused
+)

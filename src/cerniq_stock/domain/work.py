@@ -32,6 +32,7 @@ from cerniq_stock.domain.model import (
     Tenant,
 )
 from cerniq_stock.domain.outcomes import Answer, ReserveResult
+from cerniq_stock.domain.sync import Remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,15 @@ class Created(NamedTuple):
     answer: ReserveResult
 
 
+class Synced(NamedTuple):
+    """What an integration remembers of a level from now on."""
+
+    integration_id: UUID
+    product_id: UUID
+    warehouse: str
+    remembered: Remembered
+
+
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What a batch writes.
@@ -77,6 +87,7 @@ class Changes:
     answers: tuple[tuple[str, bytes, Answer], ...] = ()
     new_orders: tuple[Order, ...] = ()
     changed_orders: tuple[Order, ...] = ()
+    synced: tuple[Synced, ...] = ()
 
 
 class Reference(NamedTuple):
@@ -119,6 +130,7 @@ class Work:
         self.new_answers: list[str] = []
         self.movements: list[Movement] = []
         self.notifications: list[Notification] = []
+        self.synced: list[Synced] = []
         self._holders: dict[UUID, list[str]] | None = None
         self._until: dict[int, datetime] = {}
 
@@ -143,6 +155,7 @@ class Work:
             changed_orders=tuple(
                 self.orders[id_] for id_ in sorted(self.changed_orders - self.new_orders)
             ),
+            synced=tuple(self.synced),
         )
 
     def hours_from_now(self, hours: int | None) -> datetime:

@@ -122,7 +122,8 @@ async def _answer(kind: Kind, running: Running, asked: BaseModel) -> Any:
     except Exception as error:  # noqa: BLE001 - whatever it is, the job has failed
         if isinstance(error, TimeoutError) and limit.expired():
             return _failed("TIMEOUT", f"took longer than {kind.timeout_s:g} s")
-        return _failed(_code(error), str(error), traceback.format_exc(limit=-20))
+        for_good = getattr(error, "retryable", True) is False
+        return _failed(_code(error), str(error), traceback.format_exc(limit=-20), for_good=for_good)
 
 
 def _failed(

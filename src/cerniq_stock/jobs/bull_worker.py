@@ -19,6 +19,7 @@ from cerniq_stock.jobs.handlers import FanOut, Running
 from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.rates import Rates
 from cerniq_stock.service import Stock
+from cerniq_stock.sync.syncs import Syncs
 
 log = structlog.get_logger("cerniq_stock.jobs")
 
@@ -38,13 +39,14 @@ class BullWorker:
     """One BullMQ worker for each kind of job."""
 
     def __init__(
-        self, url: str, stock: Stock, fan_out: FanOut, rates: Rates, metrics: Metrics
+        self, url: str, stock: Stock, syncs: Syncs, fan_out: FanOut, rates: Rates, metrics: Metrics
     ) -> None:
         self._url = url
         self._connection = bull.connection(url)
         self._rates = rates
         self._stock = stock
         self._fan_out = fan_out
+        self._syncs = syncs
         self._metrics = metrics
         self._workers: list[Any] = []
         self._stopping = asyncio.Event()
@@ -126,7 +128,8 @@ class BullWorker:
             await job.moveToDelayed(round((time.time() + wait_s) * 1000), token)
             raise DelayedError
         key = bull.effect_key(kind.name, str(job.id), job.timestamp)
-        running = Running(tenant_id, str(job.id), key, self._stock, progress, self._fan_out)
+        about = self._stock, progress, self._fan_out, self._syncs
+        running = Running(tenant_id, str(job.id), key, *about)
         outcome = await attempt(kind, running, job.data, trace_id=None, metrics=self._metrics)
         if isinstance(outcome, Done):
             return outcome.result

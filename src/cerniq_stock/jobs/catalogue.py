@@ -19,6 +19,7 @@ from cerniq_stock.jobs.payloads import (
     ReserveCreate,
     ReserveRelease,
     SyncErp,
+    SyncOblio,
 )
 
 HOUR_S = 3_600
@@ -75,11 +76,11 @@ def _stock(name: str, payload: type[BaseModel], handler: Handler) -> Kind:
     )
 
 
-def _sync(name: str) -> Kind:
+def _sync(name: str, payload: type[BaseModel]) -> Kind:
     """A job that asks an ERP (§4.1, job 28)."""
     return Kind(
         name=name,
-        payload=SyncErp,
+        payload=payload,
         handler=handlers.sync,
         concurrency=5,
         timeout_s=120,
@@ -108,8 +109,8 @@ def _tidying(name: str, payload: type[BaseModel], handler: Handler, *, concurren
 _KINDS = (
     _stock("stock:reserve:create", ReserveCreate, handlers.reserve_create),
     _stock("stock:reserve:release", ReserveRelease, handlers.reserve_release),
-    _sync("stock:sync:erp"),
-    _sync("stock:sync:oblio"),
+    _sync("stock:sync:erp", SyncErp),
+    _sync("stock:sync:oblio", SyncOblio),
     _stock("stock:reserve:order", OfOrder, handlers.reserve_order),
     _stock("stock:release:order", PartsOfOrder, handlers.release_order),
     _stock("stock:deduct:delivered", PartsOfOrder, handlers.deduct_delivered),

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from cerniq_stock.domain.outcomes import Refused, ReleaseResult, ReserveResult
+from cerniq_stock.errors import NotFoundError
 from cerniq_stock.jobs.payloads import (
     CheckExpired,
     Dispatch,
@@ -22,6 +23,8 @@ from cerniq_stock.jobs.payloads import (
     SyncErp,
 )
 from cerniq_stock.service import Stock
+from cerniq_stock.sync.result import SyncResult
+from cerniq_stock.sync.syncs import Syncs
 from cerniq_stock.wire import to_wire
 
 Document = dict[str, Any]
@@ -49,6 +52,7 @@ class Running:
     stock: Stock
     progress: Callable[[Any], Awaitable[None]]
     fan_out: FanOut
+    syncs: Syncs
 
     def key(self, of: str | None = None) -> str:
         """The key of the job's effect: what the platform gave, else the job's own."""
@@ -133,11 +137,15 @@ async def check_expired(running: Running, asked: CheckExpired) -> Document:
     return {"expired": await running.stock.expire(asked.tenant_id)}
 
 
-async def sync(running: Running, asked: SyncErp) -> Document:
-    """Say that there is nothing to sync with: no integration can be configured yet."""
-    del running
-    of = asked.erp_system or "any ERP"
-    raise NotConfiguredError(f"Tenant {asked.tenant_id} has no integration with {of} configured")
+async def sync(running: Running, asked: SyncErp) -> SyncResult:
+    """Bring the stock in line with an ERP; the result is §4.4's."""
+    try:
+        return await running.syncs.run(
+            asked.tenant_id, asked.erp_system, asked.asked(), progress=running.progress
+        )
+    except NotFoundError:
+        of = f"Tenant {asked.tenant_id} has no integration with {asked.erp_system} configured"
+        raise NotConfiguredError(of) from None
 
 
 async def dispatch(running: Running, asked: Dispatch) -> Document:

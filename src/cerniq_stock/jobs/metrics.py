@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import BaseModel
 
 from cerniq_stock.jobs.attempt import Failed, Outcome
-from cerniq_stock.jobs.payloads import ReserveCreate, ReserveRelease
+from cerniq_stock.jobs.payloads import ReserveCreate, ReserveRelease, SyncErp
 
 _QUICK = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _SLOW = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120)
@@ -55,7 +55,6 @@ class Metrics:
         self._releasing_s = self._histogram(
             "stock_release_duration_seconds", "How long an attempt to release took.", _QUICK
         )
-        # the next two are named by the specification; there is nothing to sync with yet
         self._synced = self._counter(
             "stock_sync_completed_total", "Syncs completed, by ERP and kind.", "erp", "sync_type"
         )
@@ -179,3 +178,8 @@ class Metrics:
             ).inc()
         elif isinstance(asked, ReserveRelease):
             self._released.labels(asked.reason, *tenant).inc()
+        elif isinstance(asked, SyncErp):
+            self._synced.labels(asked.erp_system, asked.sync_type, *tenant).inc()
+            figures = outcome.result.get("statistics", {})
+            updated = figures.get("productsUpdated", 0)
+            self._synced_products.labels(asked.erp_system, *tenant).set(updated)

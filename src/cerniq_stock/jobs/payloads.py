@@ -24,6 +24,9 @@ from pydantic_core import PydanticCustomError
 from cerniq_stock import validate
 from cerniq_stock.domain.commands import Item, OrderPart, Quantity
 from cerniq_stock.domain.model import Priority, ReleaseReason, ReservationType, Unit
+from cerniq_stock.domain.sync import Strategy
+from cerniq_stock.erp.rows import SystemName
+from cerniq_stock.sync.result import Asked, SyncType
 
 _LARGEST_WHOLE = 2**31 - 1
 """Of what has a fraction or an exponent, which may ask for a number that fills the memory."""
@@ -208,10 +211,38 @@ class CheckExpired(Payload):
 
 
 class SyncErp(Payload):
-    """`stock:sync:erp` and `stock:sync:oblio` (§4.3)."""
+    """`stock:sync:erp` (§4.3). Without `conflict_resolution` the integration's own counts."""
 
-    erp_system: str | None = None
-    sync_type: Literal["FULL", "INCREMENTAL", "SELECTIVE", "WEBHOOK"] = "INCREMENTAL"
+    erp_system: SystemName
+    sync_type: SyncType = SyncType.INCREMENTAL
+    skus: Annotated[tuple[str, ...], Field(max_length=10_000)] = ()
+    webhook_payload: Any = None
+    force_update: bool = False
+    dry_run: bool = False
+    conflict_resolution: Strategy | None = None
+
+    @model_validator(mode="after")
+    def _says_what(self) -> Self:
+        if self.sync_type is SyncType.SELECTIVE and not self.skus:
+            raise PydanticCustomError("skus", "SELECTIVE needs skus")
+        return self
+
+    def asked(self) -> Asked:
+        """As the engine takes it."""
+        return Asked(
+            kind=self.sync_type,
+            skus=self.skus,
+            payload=self.webhook_payload,
+            force=self.force_update,
+            dry=self.dry_run,
+            strategy=self.conflict_resolution,
+        )
+
+
+class SyncOblio(SyncErp):
+    """`stock:sync:oblio` (job 28): the same, of OBLIO (READING 20)."""
+
+    erp_system: Literal[SystemName.OBLIO] = SystemName.OBLIO
 
 
 class Dispatch(Wire):

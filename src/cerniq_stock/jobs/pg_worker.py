@@ -30,6 +30,7 @@ from cerniq_stock.jobs.rates import Rates
 from cerniq_stock.jobs.tickets import Ticket
 from cerniq_stock.service import Stock
 from cerniq_stock.store.trouble import LOST
+from cerniq_stock.sync.syncs import Syncs
 
 log = structlog.get_logger("cerniq_stock.jobs")
 
@@ -57,12 +58,19 @@ class Worker:
     """`pool` acts as cerniq_operator: a worker serves every tenant."""
 
     def __init__(
-        self, pool: asyncpg.Pool, stock: Stock, fan_out: FanOut, rates: Rates, metrics: Metrics
+        self,
+        pool: asyncpg.Pool,
+        stock: Stock,
+        syncs: Syncs,
+        fan_out: FanOut,
+        rates: Rates,
+        metrics: Metrics,
     ) -> None:
         self._pool = pool
         self._metrics = metrics
         self._stock = stock
         self._fan_out = fan_out
+        self._syncs = syncs
         self._rates = rates
         self._managers: list[QueueManager] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -190,7 +198,8 @@ class Worker:
                 )
 
         key = f"job_{ticket.job_id}"
-        return Running(ticket.tenant_id, ticket.job_id, key, self._stock, progress, self._fan_out)
+        about = self._stock, progress, self._fan_out, self._syncs
+        return Running(ticket.tenant_id, ticket.job_id, key, *about)
 
     async def _retry_delay_s(self, kind: Kind, ticket: Ticket, failed: Failed) -> float | None:
         async with self._pool.acquire() as connection:

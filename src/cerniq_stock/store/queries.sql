@@ -408,6 +408,21 @@ SELECT $1, $2, x.*
 FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
     AS x;
 
+-- name: write_erp_levels
+INSERT INTO erp_levels AS e (
+    tenant_id, synced_at, integration_id, product_id, warehouse, erp_total, local_total,
+    agreed_total, pending, blocked
+)
+SELECT $1, $2, x.*
+FROM unnest(
+    $3::text::uuid[], $4::text::uuid[], $5::text::text[], $6::text::numeric[], $7::text::numeric[],
+    $8::text::numeric[], $9::text::numeric[], $10::text::numeric[]
+) AS x
+ON CONFLICT (tenant_id, integration_id, product_id, warehouse) DO UPDATE
+SET erp_total = EXCLUDED.erp_total, local_total = EXCLUDED.local_total,
+    agreed_total = EXCLUDED.agreed_total, pending = EXCLUDED.pending,
+    blocked = EXCLUDED.blocked, synced_at = EXCLUDED.synced_at;
+
 -- name: was_written
 -- Whether a transaction whose commit was lost on the wire took effect: it wrote this row at this
 -- time. Another may have used the same key, and a key may look like an id.

@@ -32,12 +32,21 @@ class Transaction:
     """
 
     def __init__(
-        self, tenant_id: UUID, commands: Sequence[Command], *, lock_timeout_ms: int | None = None
+        self,
+        tenant_id: UUID,
+        commands: Sequence[Command],
+        *,
+        lock_timeout_ms: int | None = None,
+        dry: bool = False,
     ) -> None:
-        """`lock_timeout_ms` is how long to wait for a lock, instead of the connection's limit."""
+        """`lock_timeout_ms` is how long to wait for a lock, instead of the connection's limit.
+
+        A `dry` one decides as it would, and writes nothing.
+        """
         self.tenant_id = tenant_id
         self.commands = commands
         self.lock_timeout_ms = lock_timeout_ms
+        self.dry = dry
         self.answers: tuple[Result, ...] = ()
         self.proof: Proof | None = None
 
@@ -71,6 +80,9 @@ class Transaction:
             self.answers = tuple(_no_tenant(command, now) for command in self.commands)
         else:
             self.answers, changes = decide_many(state, self.commands, now)
+            if self.dry:
+                await connection.execute("ROLLBACK")
+                return self.answers
             self.proof = await write(connection, state.tenant.id, changes, now, places)
             undecided = named.changing_negotiations.difference(dict(changes.negotiations))
             if undecided:

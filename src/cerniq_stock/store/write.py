@@ -50,6 +50,12 @@ async def write(
         await connection.execute(
             SQL["write_negotiations"], tenant_id, now, *_columns(sorted(changes.negotiations), 2)
         )
+    if changes.synced:
+        rows = [
+            (integration_id, product_id, warehouse, *known.columns)
+            for integration_id, product_id, warehouse, known in changes.synced
+        ]
+        await connection.execute(SQL["write_erp_levels"], tenant_id, now, *_synced_columns(rows))
     if changes.answers:
         answers = [
             (key, fingerprint, type(answer).__name__, wire.dumps(answer))
@@ -99,6 +105,11 @@ async def _write_holds(
         *_movement_columns(changes.movements),
     )
     assert updated == len(old), (updated, len(old))
+
+
+def _synced_columns(rows: Sequence[Sequence[Any]]) -> Columns:
+    integrations, products, warehouses, *figures = _columns(rows, 8)
+    return [plain(integrations), plain(products), quoted(warehouses), *map(plain, figures)]
 
 
 _uuid_text: Callable[[UUID], str] = lru_cache(10_000)(str)

@@ -1,0 +1,171 @@
+"""`cerniq-stock erp sync`, and what people do about syncs: runs, conflicts, dry runs applied."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cerniq_stock.cli.call import Call, command, top_level
+from cerniq_stock.cli.options import By, Limit
+from cerniq_stock.cli.output import Shown, Table
+from cerniq_stock.cli.problems import UsageProblemError
+from cerniq_stock.domain.sync import Strategy
+from cerniq_stock.erp.rows import SystemName
+
+if TYPE_CHECKING:
+    from cerniq_stock.sync.result import SyncResult
+    from cerniq_stock.sync.review import Conflict
+
+commands = top_level()
+
+System = Annotated[
+    SystemName, typer.Argument(metavar="SYSTEM", case_sensitive=False, help="Whose ERP it is.")
+]
+OfSystem = Annotated[
+    SystemName | None,
+    typer.Option("--system", metavar="SYSTEM", case_sensitive=False, help="Only of this ERP."),
+]
+
+
+class Decision(StrEnum):
+    """What a person may decide."""
+
+    ACCEPT_ERP = "accept-erp"
+    KEEP_LOCAL = "keep-local"
+    SET_VALUE = "set-value"
+
+
+@command(
+    commands,
+    "sync",
+    "erp sync SAGA",
+    "erp sync OBLIO --full --dry-run",
+    "erp sync SAGA --sku LAPTOP-14 --sku FAINA-25 --strategy merge",
+)
+async def sync(
+    call: Call,
+    system: System,
+    full: Annotated[bool, typer.Option("--full", help="The whole catalogue.")] = False,
+    sku: Annotated[
+        list[str] | None, typer.Option(metavar="SKU", help="Only this product; repeatable.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; keep the plan for erp apply.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Believe the ERP, whatever was known before.")
+    ] = False,
+    strategy: Annotated[
+        Strategy | None,
+        typer.Option(case_sensitive=False, help="Who wins; else as the integration says."),
+    ] = None,
+) -> Shown:
+    """Bring the stock in line with an ERP: what changed since the last time, or all of it."""
+    from cerniq_stock.sync.result import Asked, SyncType  # noqa: PLC0415 - it brings a client
+
+    if full and sku:
+        raise UsageProblemError("USAGE", "Give --full or --sku, not both")
+    kind = SyncType.SELECTIVE if sku else SyncType.FULL if full else SyncType.INCREMENTAL
+    asked = Asked(kind=kind, skus=tuple(sku or ()), force=force, dry=dry_run, strategy=strategy)
+    async with call.syncs() as (syncs, tenant):
+        result = await syncs.run(tenant.id, system, asked)
+    return _result(result)
+
+
+@command(commands, "apply", "erp apply 01K7Z9V3J0Q4T5X6Y7Z8A9B0CD")
+async def apply(
+    call: Call,
+    run: Annotated[str, typer.Argument(metavar="SYNC", help="Id of a dry run.")],
+) -> Shown:
+    """Apply exactly what a dry run would have changed, if nothing has moved since."""
+    async with call.syncs() as (syncs, tenant):
+        result = await syncs.apply(tenant.id, run)
+    return _result(result)
+
+
+@command(commands, "runs", "erp runs", "erp runs --system SAGA --limit 5")
+async def runs(call: Call, system: OfSystem = None, limit: Limit = 50) -> Shown:
+    """List syncs, the newest first."""
+    async with call.syncs() as (syncs, tenant):
+        found = await syncs.review.runs(tenant.id, system=system, limit=limit)
+    columns = ("sync", "system", "kind", "status", "dry", "changes", "conflicts", "errors", "began")
+    rows = [
+        (
+            *(x.id, x.erp_system, x.sync_type, x.status, x.dry_run),
+            *(x.changes_count, x.conflicts_count, x.errors_count, x.started_at),
+        )
+        for x in found
+    ]
+    return Shown(found, (Table(columns, rows, "No syncs"),))
+
+
+@command(commands, "conflicts", "erp conflicts", "erp conflicts --all --system SAGA")
+async def conflicts(
+    call: Call,
+    system: OfSystem = None,
+    ended: Annotated[bool, typer.Option("--all", help="Those that were resolved, too.")] = False,
+    limit: Limit = 50,
+) -> Shown:
+    """List what a person has to decide: both values side by side."""
+    async with call.syncs() as (syncs, tenant):
+        found = await syncs.review.conflicts(tenant.id, system=system, ended=ended, limit=limit)
+    columns = ("conflict", "SKU", "warehouse", "reason", "here", "ERP", "agreed", "seen", "decided")
+    rows = [
+        (
+            *(x.id, x.sku, x.warehouse, x.reason, x.local_value, x.erp_value),
+            *(x.last_agreed, x.seen_at, x.resolution),
+        )
+        for x in found
+    ]
+    return Shown(found, (Table(columns, rows, "No conflicts"),))
+
+
+@command(
+    commands,
+    "resolve",
+    "erp resolve 01K7Z9V3J0Q4T5X6Y7Z8A9B0CD accept-erp --by 'stock clerk'",
+    "erp resolve 01K7Z9V3J0Q4T5X6Y7Z8A9B0CD set-value --value 12.5 --because 'counted today'",
+)
+async def resolve(
+    call: Call,
+    conflict: Annotated[str, typer.Argument(metavar="CONFLICT", help="Its id.")],
+    decision: Annotated[Decision, typer.Argument(metavar="DECISION", case_sensitive=False)],
+    value: Annotated[
+        str | None, typer.Option(metavar="QUANTITY", help="The total, with set-value.")
+    ] = None,
+    by: By = None,
+    because: Annotated[str | None, typer.Option(metavar="TEXT", help="Why.")] = None,
+) -> Shown:
+    """Decide a conflict: accept-erp, keep-local or set-value. Who and why are kept with it."""
+    from cerniq_stock.sync.review import Resolution  # noqa: PLC0415 - it brings a client
+
+    how = Resolution(decision.value.replace("-", "_").upper())
+    async with call.syncs() as (syncs, tenant):
+        told: Conflict = await syncs.review.resolve(
+            tenant.id, conflict, how, value=value, by=by, because=because
+        )
+    text = f"{told.sku} in {told.warehouse} is {told.resolved_value} now"
+    return Shown(told, (text,))
+
+
+def _result(result: "SyncResult") -> Shown:
+    figures = result.statistics
+    what = "would change" if result.dry_run else "changed"
+    head = (
+        f"Sync {result.sync_id} {result.sync_type} of {result.erp_system}: "
+        f"{figures.total_products:,} rows, {figures.products_updated:,} levels {what}, "
+        f"{figures.conflicts_resolved:,} conflicts resolved, {figures.conflicts_manual:,} for you, "
+        f"{figures.errors_count:,} errors, {result.duration / 1000:.1f} s"
+    )
+    columns = ("SKU", "warehouse", "field", "before", "after", "what")
+    rows = [
+        (x.sku, x.warehouse, x.field, x.previous_value, x.new_value, x.change_type)
+        for x in result.changes
+    ]
+    told = [f"{x.sku or ''} {x.code}: {x.message}".strip() for x in result.errors[:20]]
+    notes = [f"{x.sku or ''} {x.code}: {x.message}".strip() for x in result.warnings[:20]]
+    if result.unknown:
+        notes.append(f"Unknown here: {', '.join(result.unknown[:10])}")
+    if result.missing:
+        notes.append(f"Missing in the ERP: {', '.join(result.missing[:10])}")
+    return Shown(result, (head, Table(columns, rows, "No changes"), *told), tuple(notes))

@@ -1,0 +1,195 @@
+"""What a sync is asked and what it answers, exactly as §4.3 and §4.4, and what READING adds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from cerniq_stock.domain.outcomes import SyncedLevel, Wire
+from cerniq_stock.domain.sync import Strategy, Verdict
+from cerniq_stock.erp.rows import Remark
+
+MOST_TOLD = 100
+"""Changes that a result repeats (§4.5); those of a dry run are stored whole."""
+MOST_ERRORS = 1_000
+
+
+class SyncType(StrEnum):
+    """How much is read (§4.3)."""
+
+    FULL = "FULL"
+    INCREMENTAL = "INCREMENTAL"
+    SELECTIVE = "SELECTIVE"
+    WEBHOOK = "WEBHOOK"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """That of a dry run: the version of each level, by SKU and warehouse, that it found."""
+
+    sync_id: str
+    versions: Mapping[tuple[str, str], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What to synchronise, and how. `strategy` None: as the integration says.
+
+    With a `plan` exactly that is applied.
+    """
+
+    kind: SyncType = SyncType.INCREMENTAL
+    skus: tuple[str, ...] = ()
+    payload: Any = None
+    force: bool = False
+    dry: bool = False
+    strategy: Strategy | None = None
+    plan: Plan | None = None
+
+
+@dataclass(slots=True)
+class Statistics(Wire):
+    """The figures of §4.4."""
+
+    total_products: int = 0
+    products_checked: int = 0
+    products_updated: int = 0
+    products_created: int = 0
+    products_skipped: int = 0
+    conflicts_resolved: int = 0
+    conflicts_manual: int = 0
+    errors_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StockChange(Wire):
+    """One changed field. `warehouse` is None for what a product has as a whole."""
+
+    sku: str
+    product_id: UUID
+    field: str
+    previous_value: Decimal | str | None
+    new_value: Decimal | str | None
+    source: str
+    change_type: str
+    warehouse: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StockConflict(Wire):
+    """Both sides had changed, or the ERP has less than is firmly promised."""
+
+    sku: str
+    field: str
+    local_value: Decimal
+    erp_value: Decimal
+    resolution: str
+    requires_manual_review: bool
+    warehouse: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncError(Wire):
+    """Why a row was left alone, or a run ended."""
+
+    sku: str | None
+    code: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult(Wire):
+    """§4.4. `unknown` are SKUs that only the ERP has, `missing` those it no longer tells of."""
+
+    success: bool
+    sync_id: str
+    sync_type: str
+    erp_system: str
+    started_at: datetime
+    completed_at: datetime
+    duration: int
+    statistics: Statistics
+    changes: tuple[StockChange, ...]
+    conflicts: tuple[StockConflict, ...]
+    errors: tuple[SyncError, ...]
+    next_sync_recommended: datetime
+    warnings: tuple[SyncError, ...] = ()
+    unknown: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    changes_count: int = 0
+    dry_run: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run has seen so far. Lists are bounded, counts are not."""
+
+    statistics: Statistics = field(default_factory=Statistics)
+    changes: list[StockChange] = field(default_factory=list)
+    changes_count: int = 0
+    conflicts: list[StockConflict] = field(default_factory=list)
+    conflicts_count: int = 0
+    errors: list[SyncError] = field(default_factory=list)
+    warnings: list[SyncError] = field(default_factory=list)
+
+    def error(self, sku: str | None, code: str, message: str) -> None:
+        """Note a row that is left alone."""
+        self.statistics.errors_count += 1
+        if len(self.errors) < MOST_ERRORS:
+            self.errors.append(SyncError(sku, code, message, retryable=False))
+
+    def warn(self, sku: str | None, code: str, message: str) -> None:
+        """Note what somebody should look at."""
+        if len(self.warnings) < MOST_ERRORS:
+            self.warnings.append(SyncError(sku, code, message, retryable=False))
+
+    def changed(self, change: StockChange) -> None:
+        """Note a change."""
+        self.changes_count += 1
+        if len(self.changes) < MOST_TOLD:
+            self.changes.append(change)
+
+    def conflict(self, conflict: StockConflict) -> None:
+        """Note a conflict."""
+        self.conflicts_count += 1
+        if len(self.conflicts) < MOST_ERRORS:
+            self.conflicts.append(conflict)
+
+    def level(self, of: SyncedLevel, erp: Decimal, strategy: Strategy) -> None:
+        """Note what became of a level."""
+        review = of.verdict in (Verdict.REVIEW, Verdict.SHORT)
+        if of.conflict or review:
+            told = "MANUAL_REVIEW" if review else strategy.value
+            self.conflict(
+                StockConflict(
+                    of.sku, "stock_total", of.previous_total, erp, told, review, of.warehouse
+                )
+            )
+            if review:
+                self.statistics.conflicts_manual += 1
+            else:
+                self.statistics.conflicts_resolved += 1
+        if of.clipped:
+            self.warn(of.sku, "COMMITTED_TOO_MUCH", f"{of.warehouse}: more than fits is committed")
+        kind = "CONFLICT_RESOLVED" if of.conflict else "UPDATE"
+        before = of.previous_total, of.previous_available
+        after = of.total, of.available
+        for name, old, new in zip(("stock_total", "stock_available"), before, after, strict=True):
+            if old != new:
+                change = of.sku, of.product_id, name, old, new, "ERP", kind, of.warehouse
+                self.changed(StockChange(*change))
+        if before != after:
+            self.statistics.products_updated += 1
+        else:
+            self.statistics.products_skipped += 1
+
+
+def told(remark: Remark) -> str:
+    """A remark of a parser as one sentence."""
+    what = "" if remark.field is None else f" {remark.field}"
+    raw = "" if remark.raw is None else f": {remark.raw}"
+    return f"{remark.where}{what}{raw}"

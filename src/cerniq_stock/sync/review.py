@@ -1,0 +1,191 @@
+"""What people do about syncs: look at runs, resolve conflicts, apply a dry run (READING 28, 30)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from cerniq_stock import validate
+from cerniq_stock.domain.commands import SyncLevel
+from cerniq_stock.domain.outcomes import Refused, SyncedLevel, Wire
+from cerniq_stock.domain.sync import Chosen, Figure, Remembered, Strategy, Verdict
+from cerniq_stock.errors import InvalidInputError, NotFoundError
+from cerniq_stock.store.database import as_tenant
+from cerniq_stock.store.syncing import SQL
+from cerniq_stock.store.transaction import Transaction
+from cerniq_stock.store.writer import Link
+from cerniq_stock.sync.run import RECONNECT_S
+
+
+class Resolution(StrEnum):
+    """What a person may decide; GONE is what nobody had to."""
+
+    ACCEPT_ERP = "ACCEPT_ERP"
+    KEEP_LOCAL = "KEEP_LOCAL"
+    SET_VALUE = "SET_VALUE"
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict(Wire):
+    """A conflict as it was seen last: both values, when and where they came from."""
+
+    id: str
+    erp_system: str
+    sync_id: str
+    sku: str
+    product_id: UUID
+    warehouse: str
+    field: str
+    reason: str
+    local_value: Decimal
+    erp_value: Decimal
+    last_agreed: Decimal | None
+    first_seen_at: datetime
+    seen_at: datetime
+    resolution: str | None
+    resolved_value: Decimal | None
+    resolved_by: str | None
+    resolved_because: str | None
+    resolved_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunView(Wire):
+    """A run as it was logged. Times are the worker's."""
+
+    id: str
+    erp_system: str
+    sync_type: str
+    status: str
+    dry_run: bool
+    applied_as: str | None
+    changes_count: int
+    conflicts_count: int
+    errors_count: int
+    error_message: str | None
+    started_at: datetime
+    completed_at: datetime
+    duration_ms: int
+
+
+class Review:
+    """`app` acts as cerniq_app."""
+
+    def __init__(self, dsn: str, app: asyncpg.Pool) -> None:
+        self._dsn = dsn
+        self._app = app
+
+    async def runs(
+        self, tenant_id: UUID, *, system: str | None = None, limit: int = 50
+    ) -> tuple[RunView, ...]:
+        """List runs, the newest first."""
+        rows = await self._rows("runs", tenant_id, system, validate.rows(limit))
+        return tuple(_made(RunView, row) for row in rows)
+
+    async def conflicts(
+        self,
+        tenant_id: UUID,
+        *,
+        system: str | None = None,
+        ended: bool = False,
+        after_id: str | None = None,
+        limit: int = 50,
+    ) -> tuple[Conflict, ...]:
+        """List conflicts, the oldest first: those that are open, or all."""
+        asked = system, ended, after_id, validate.rows(limit)
+        rows = await self._rows("conflicts", tenant_id, *asked)
+        return tuple(_made(Conflict, row) for row in rows)
+
+    async def resolve(
+        self,
+        tenant_id: UUID,
+        conflict_id: str,
+        how: Resolution,
+        *,
+        value: Decimal | int | str | None = None,
+        by: str | None = None,
+        because: str | None = None,
+    ) -> Conflict:
+        """Decide an open conflict; the level is changed and the decision kept with who and why.
+
+        SOFT reservations give way to it, HARD ones do not: then it stays open. Raises NotFoundError
+        and InvalidInputError.
+        """
+        (row,) = await self._rows("open_conflict", tenant_id, conflict_id) or (None,)
+        if row is None:
+            raise NotFoundError(f"No conflict {conflict_id}")
+        if row["resolution"] is not None:
+            raise InvalidInputError("conflict", f"Conflict {conflict_id} is resolved already")
+        total = None
+        if how is Resolution.SET_VALUE:
+            total = validate.number("value", value if value is not None else "")
+            if total < 0:
+                raise InvalidInputError("value", f"value cannot be below zero: {value}")
+        elif value is not None:
+            raise InvalidInputError("value", "Only SET_VALUE takes a value")
+        who = validate.optional_text("by", by, most=100)
+        why = validate.optional_text("because", because, most=500)
+        answer = await self._change(tenant_id, row, how, total, who)
+        kept = conflict_id, how.value, answer.total, who, why
+        await self._rows("resolve_conflict", tenant_id, *kept)
+        (row,) = await self._rows("open_conflict", tenant_id, conflict_id)
+        decided: Conflict = _made(Conflict, row)
+        return decided
+
+    async def _change(
+        self,
+        tenant_id: UUID,
+        row: asyncpg.Record,
+        how: Resolution,
+        total: Decimal | None,
+        by: str | None,
+    ) -> SyncedLevel:
+        place = row["integration_id"], row["product_id"], row["warehouse"]
+        found = await self._rows("remembered", tenant_id, *place)
+        known = Remembered(*found[0]) if found else None
+        command = SyncLevel(
+            None,
+            b"",
+            by or f"erp:{row['erp_system']}",
+            f"conflict {row['id']}: {how.value}",
+            row["sku"],
+            row["warehouse"],
+            Figure(row["erp_value"], row["erp_available"]),
+            known,
+            Strategy.ERP_WINS,
+            row["integration_id"],
+            row["sync_id"],
+            force=how is Resolution.ACCEPT_ERP,
+            chosen=None if how is Resolution.ACCEPT_ERP else Chosen(total),
+        )
+        (answer,) = await run_commands(self._dsn, tenant_id, [command])
+        if isinstance(answer, Refused):
+            raise InvalidInputError("conflict", answer.message)
+        assert isinstance(answer, SyncedLevel), answer
+        if answer.verdict is Verdict.SHORT:
+            raise InvalidInputError(
+                "conflict", f"{row['sku']}: that is less than is firmly reserved and blocked"
+            )
+        return answer
+
+    async def _rows(self, name: str, tenant_id: UUID, *arguments: Any) -> list[asyncpg.Record]:
+        async with as_tenant(self._app, validate.uuid("tenantId", tenant_id)) as connection:
+            return await connection.fetch(SQL[name], tenant_id, *arguments)
+
+
+async def run_commands(dsn: str, tenant_id: UUID, commands: Sequence[SyncLevel]) -> tuple[Any, ...]:
+    """Run commands on levels as one transaction."""
+    link = Link(dsn, RECONNECT_S)
+    try:
+        return await link.run(Transaction(tenant_id, commands))
+    finally:
+        await link.close()
+
+
+def _made(kind: Any, row: asyncpg.Record) -> Any:
+    return kind(**{name: row[name] for name in kind.__dataclass_fields__})

@@ -1,0 +1,140 @@
+"""Syncs as the rest of the engine asks for them: by tenant and system, or a dry run by its id."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from cerniq_stock.domain.sync import Strategy
+from cerniq_stock.erp.options import SyncOptions
+from cerniq_stock.erp.rows import ErpRow, Parsed
+from cerniq_stock.erp.source import Health, Sale, Watermark
+from cerniq_stock.erp.systems import SYSTEMS
+from cerniq_stock.errors import InvalidInputError, NotFoundError
+from cerniq_stock.integrations import Integrations, Opened
+from cerniq_stock.store.database import as_tenant
+from cerniq_stock.store.syncing import SQL
+from cerniq_stock.sync.result import Asked, Plan, SyncResult, SyncType
+from cerniq_stock.sync.review import Review
+from cerniq_stock.sync.run import Integration, Progress, Run
+
+MOST_MOVED = 5
+"""SKUs that a refusal names."""
+
+
+class DisabledError(InvalidInputError):
+    """The integration is switched off."""
+
+
+async def _silent(_: int) -> None:
+    pass
+
+
+class Syncs:
+    """`app` acts as cerniq_app."""
+
+    def __init__(self, dsn: str, app: asyncpg.Pool, integrations: Integrations) -> None:
+        self._dsn = dsn
+        self._app = app
+        self._integrations = integrations
+        self.review = Review(dsn, app)
+
+    async def run(
+        self, tenant_id: UUID, system: str, asked: Asked, *, progress: Progress = _silent
+    ) -> SyncResult:
+        """Synchronise. Raises NotFoundError, BusyError, SnapshotRefusedError, ErpError."""
+        opened = await self._integrations.open(tenant_id, system)
+        if not opened.enabled:
+            raise DisabledError("system", f"The integration with {opened.system} is disabled")
+        can = SYSTEMS[opened.system].capabilities
+        run = Run(self._dsn, await self._integration(opened), asked, progress=progress)
+        async with self._integrations.session(opened) as source:
+            return await run.result(source, incremental=can.incremental, by_sku=can.by_sku)
+
+    async def apply(self, tenant_id: UUID, sync_id: str) -> SyncResult:
+        """Apply what a dry run would have changed, if nothing has moved since (READING 30)."""
+        log, plan = await self._planned(tenant_id, sync_id)
+        opened = await self._integrations.open(tenant_id, log["erp_system"])
+        told = json.loads(log["asked"])
+        asked = Asked(
+            kind=SyncType(log["sync_type"]),
+            force=told["force"],
+            strategy=Strategy(told["strategy"]),
+            plan=Plan(
+                sync_id, {(x["sku"], x["warehouse"]): x["version"] for x in plan if x["warehouse"]}
+            ),
+        )
+        integration = await self._integration(opened, planned=True)
+        run = Run(self._dsn, integration, asked, progress=_silent)
+        result = await run.result(_Planned(plan), incremental=False, by_sku=False)
+        async with as_tenant(self._app, tenant_id) as connection:
+            await connection.execute(SQL["mark_applied"], tenant_id, sync_id, result.sync_id)
+            await connection.execute(SQL["drop_plan"], tenant_id, sync_id)
+        return result
+
+    async def _planned(
+        self, tenant_id: UUID, sync_id: str
+    ) -> tuple[asyncpg.Record, list[asyncpg.Record]]:
+        async with as_tenant(self._app, tenant_id) as connection:
+            log = await connection.fetchrow(SQL["dry_run"], tenant_id, sync_id)
+            if log is None:
+                raise NotFoundError(f"No dry run {sync_id}")
+            if log["applied_as"] is not None:
+                raise InvalidInputError("sync", f"It was applied before, as {log['applied_as']}")
+            if log["overtaken"]:
+                raise InvalidInputError("sync", "Another sync has run since; make a new dry run")
+            moved = await connection.fetch(SQL["moved"], tenant_id, sync_id, MOST_MOVED)
+            if moved:
+                names = ", ".join(row["sku"] for row in moved)
+                raise InvalidInputError("sync", f"Stock has moved since, of {names}; run it anew")
+            return log, await connection.fetch(SQL["planned"], tenant_id, sync_id)
+
+    async def _integration(self, opened: Opened, *, planned: bool = False) -> Integration:
+        async with as_tenant(self._app, opened.tenant_id) as connection:
+            warehouses = await connection.fetchval(SQL["warehouses"], opened.tenant_id)
+        options = opened.options
+        if planned:  # its warehouses are ours already, and all it names was found
+            options = options.model_copy(update={"warehouses": {}, "create_unknown": False})
+        return Integration(
+            tenant_id=opened.tenant_id,
+            id=opened.id,
+            erp_system=opened.system.value,
+            options=SyncOptions.model_validate(options),
+            warehouses=tuple(warehouses),
+            watermark=opened.watermark,
+            revision=opened.revision,
+        )
+
+
+class _Planned:
+    """A dry run's plan as a source."""
+
+    watermark: Watermark | None = None
+
+    def __init__(self, plan: Sequence[asyncpg.Record]) -> None:
+        self._plan = plan
+
+    async def everything(self) -> AsyncIterator[Parsed]:
+        levels = [
+            ErpRow(row["sku"], row["erp_total"], row["erp_available"], warehouse=row["warehouse"])
+            for row in self._plan
+            if row["version"] is not None
+        ]
+        yield Parsed(tuple(levels))
+
+    def changed(self, since: Watermark) -> AsyncIterator[Parsed]:
+        raise NotImplementedError
+
+    def of_skus(self, skus: Sequence[str]) -> AsyncIterator[Parsed]:
+        raise NotImplementedError
+
+    def announced(self, payload: Any) -> AsyncIterator[Parsed]:
+        raise NotImplementedError
+
+    async def check(self) -> Health:
+        raise NotImplementedError
+
+    async def push(self, sales: Sequence[Sale]) -> str | None:
+        raise NotImplementedError

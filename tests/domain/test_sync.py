@@ -1,0 +1,115 @@
+"""What becomes of a figure: repeats change nothing, nobody's promise is broken, no sale is lost."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cerniq_stock.domain.sync import (
+    Chosen,
+    Figure,
+    Remembered,
+    Shelf,
+    Strategy,
+    Verdict,
+    decide,
+    resolve,
+)
+
+AMOUNTS = st.integers(0, 60).map(Decimal)
+STRATEGIES = st.sampled_from(Strategy)
+
+
+@st.composite
+def shelves(draw):
+    firm, soft, blocked = draw(AMOUNTS), draw(AMOUNTS), draw(AMOUNTS)
+    return Shelf(firm + soft + blocked + draw(AMOUNTS), blocked, firm, soft)
+
+
+@st.composite
+def figures(draw):
+    total = draw(st.integers(-5, 150).map(Decimal))
+    return Figure(total, draw(st.none() | st.integers(-20, 160).map(Decimal)))
+
+
+KNOWN = st.none() | st.builds(Remembered, AMOUNTS, AMOUNTS, AMOUNTS)
+
+
+@given(shelves(), figures(), KNOWN, STRATEGIES, st.booleans())
+def test_what_is_firmly_promised_stays(shelf, figure, known, strategy, force):
+    decision = decide(shelf, figure, known, strategy, force=force)
+    assert decision.blocked >= 0
+    assert decision.total >= shelf.firm + decision.blocked
+    assert 0 <= decision.soft_given <= shelf.soft
+    if decision.verdict in (Verdict.REVIEW, Verdict.SHORT):
+        assert (decision.total, decision.blocked) == (shelf.total, shelf.blocked)
+        assert decision.remembered == known or known is None
+
+
+@given(shelves(), figures(), KNOWN, STRATEGIES)
+def test_the_same_figure_again_changes_nothing(shelf, figure, known, strategy):
+    first = decide(shelf, figure, known, strategy)
+    if first.verdict in (Verdict.REVIEW, Verdict.SHORT):
+        return
+    soft = shelf.soft - first.soft_given
+    after = Shelf(first.total, first.blocked, shelf.firm, soft)
+    again = decide(after, figure, first.remembered, strategy)
+    assert again.verdict is Verdict.AGREED
+    assert (again.total, again.blocked) == (first.total, first.blocked)
+
+
+@given(AMOUNTS, AMOUNTS, AMOUNTS, STRATEGIES)
+def test_whose_figure_counts_does_not_depend_on_who_is_asked_first(local, erp, merged, strategy):
+    turned = {Strategy.ERP_WINS: Strategy.LOCAL_WINS, Strategy.LOCAL_WINS: Strategy.ERP_WINS}
+    other = turned.get(strategy, strategy)
+    assert resolve(strategy, local, erp, merged) == resolve(other, erp, local, merged)
+
+
+@given(
+    st.integers(50, 100).map(Decimal),
+    st.lists(st.tuples(st.sampled_from("sep"), st.integers(1, 5).map(Decimal)), max_size=12),
+)
+def test_merge_loses_no_sale_and_ends_where_both_meet(start, events):
+    """Sales here (s) and there (e), and the ERP posting some of ours (p), in any order.
+
+    Goods that were sold, wherever, are never there again; and when the ERP has posted everything
+    that was sold here and nothing else has happened there, both say the same. What no figures can
+    tell is left out: sales there of just as much as was sold here look like its being posted.
+    """
+    local = erp = start
+    known = Remembered(start, start, start)
+    truth, unposted, sold_there = start, Decimal(0), False
+    for kind, amount in events:
+        if kind == "s" and amount <= local:
+            local, truth, unposted = local - amount, truth - amount, unposted + amount
+        elif kind == "e" and amount <= min(erp, truth):
+            erp, truth, sold_there = erp - amount, truth - amount, True
+        elif kind == "p":
+            posted = min(amount, unposted)
+            erp, unposted = erp - posted, unposted - posted
+        shelf = Shelf(local, Decimal(0), Decimal(0), Decimal(0))
+        pending = known.pending + local - known.local
+        if unposted and erp != known.erp and erp in (local, known.agreed + pending):
+            return
+        decision = decide(shelf, Figure(erp), known, Strategy.MERGE)
+        assert decision.remembered is not None
+        local, known = decision.total, decision.remembered
+        assert local <= truth
+    if not sold_there:
+        erp -= unposted
+        shelf = Shelf(local, Decimal(0), Decimal(0), Decimal(0))
+        assert decide(shelf, Figure(erp), known, Strategy.MERGE).total == truth == erp
+
+
+@pytest.mark.parametrize("total", [None, Decimal(4)])
+def test_a_person_has_the_last_word(total):
+    shelf = Shelf(Decimal(7), Decimal(0), Decimal(2), Decimal(3))
+    known = Remembered(Decimal(10), Decimal(10), Decimal(10))
+    decision = decide(shelf, Figure(Decimal(12)), known, Strategy.MANUAL, chosen=Chosen(total))
+    assert decision.total == (7 if total is None else total)
+    assert decision.soft_given == (0 if total is None else 1)
+    assert decision.remembered is not None
+    again = Shelf(decision.total, Decimal(0), Decimal(2), Decimal(3) - decision.soft_given)
+    told = decide(again, Figure(Decimal(12)), decision.remembered, Strategy.MANUAL)
+    assert told.verdict is Verdict.AGREED

@@ -1,0 +1,83 @@
+"""`cerniq-stock erp sync` and what people do about it, from a file to a resolved conflict."""
+
+import json
+
+import pytest
+
+from cerniq_stock.erp.secrets import new_key
+
+
+@pytest.fixture
+def tell(ok, shop, tmp_path, monkeypatch):
+    """The merchant's file says this."""
+    monkeypatch.setenv("CERNIQ_SECRET_KEYS", new_key("k1"))
+    monkeypatch.setenv("CERNIQ_ERP_FILES_DIR", str(tmp_path))
+    (tmp_path / shop).mkdir()
+
+    def write(lines: str) -> None:
+        (tmp_path / shop / "stock.csv").write_text(f"Cod;Stoc\n{lines}\n")
+
+    write("LAPTOP-14;1")
+    config = json.dumps({"connection": {"file": "stock.csv"}})
+    ok("erp", "add", "CSV_IMPORT", "--config", "-", stdin=config)
+    return write
+
+
+def total(ok, sku="LAPTOP-14"):
+    levels = ok("stock", "show", sku, "--json").document
+    return levels[0]["total"]  # the first warehouse, which rows without one mean
+
+
+def test_from_a_file_to_the_shelf(ok, tell):
+    tell("LAPTOP-14;25")
+    result = ok("erp", "sync", "csv_import", "--full", "--json").document
+    assert result["success"] is True
+    assert total(ok) == 25
+    text = ok("erp", "sync", "CSV_IMPORT").stdout
+    assert "0 levels changed" in text
+    assert [run["status"] for run in ok("erp", "runs", "--json").document] == ["SUCCESS"] * 2
+
+
+def test_a_dry_run_is_applied_by_its_id(ok, cli, tell):
+    tell("LAPTOP-14;30")
+    before = total(ok)
+    dry = ok("erp", "sync", "CSV_IMPORT", "--full", "--dry-run", "--json").document
+    assert (total(ok), dry["dryRun"]) == (before, True)
+    ok("erp", "apply", dry["syncId"])
+    assert total(ok) == 30
+    again = cli("erp", "apply", dry["syncId"], "--json")
+    assert (again.exit_code, again.document["error"]["code"]) == (5, "INVALID_INPUT")
+
+
+def test_a_conflict_is_decided_with_who_and_why(ok, cli, tell):
+    tell("LAPTOP-14;20")
+    ok("erp", "sync", "CSV_IMPORT", "--full")
+    ok("stock", "adjust", "LAPTOP-14", "--total", "-2")
+    tell("LAPTOP-14;26")
+    ok("erp", "sync", "CSV_IMPORT", "--full", "--strategy", "manual")
+    (conflict,) = ok("erp", "conflicts", "--json").document
+    assert (conflict["localValue"], conflict["erpValue"]) == (18, 26)
+    assert "LAPTOP-14" in ok("erp", "conflicts").stdout
+    refused = cli("erp", "resolve", conflict["id"], "keep-local", "--value", "3")
+    assert refused.exit_code == 5
+    decided = "--value", "24", "--by", "clerk", "--because", "counted"
+    ok("erp", "resolve", conflict["id"], "set-value", *decided)
+    assert total(ok) == 24
+    assert ok("erp", "conflicts", "--json").document == []
+    (kept,) = ok("erp", "conflicts", "--all", "--json").document
+    assert (kept["resolvedBy"], kept["resolvedBecause"]) == ("clerk", "counted")
+
+
+def test_what_looks_like_a_mistake_is_refused(ok, cli, tell):
+    tell("LAPTOP-14;20\nCHAIR;5")
+    ok("erp", "sync", "CSV_IMPORT", "--full")
+    tell("LAPTOP-14;0\nCHAIR;0")
+    refused = cli("erp", "sync", "CSV_IMPORT", "--full", "--json")
+    assert refused.document["error"]["code"] == "SNAPSHOT_REFUSED"
+    ok("erp", "sync", "CSV_IMPORT", "--full", "--force")
+    assert total(ok) == 0
+
+
+@pytest.mark.parametrize("args", [("--full", "--sku", "LAPTOP-14"), ("--strategy", "mine")])
+def test_what_makes_no_sense_is_said(cli, tell, args):
+    assert cli("erp", "sync", "CSV_IMPORT", *args).exit_code == 2
