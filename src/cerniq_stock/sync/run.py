@@ -215,6 +215,11 @@ class Run:
     async def _guard(self, staged: Staging, rows: int) -> None:
         """Refuse what is more likely a mistake of the source than the truth (READING 27)."""
         of, options = self._of, self._options
+        if not rows and self._tally.errors:
+            first = self._tally.errors[0]
+            raise SnapshotRefusedError(
+                f"None of the rows can be used; of the first, {first.sku}: {first.message}"
+            )
         if not rows:
             raise SnapshotRefusedError("The ERP answers with no stock at all")
         last = await staged.own("last_snapshot", of.id)
