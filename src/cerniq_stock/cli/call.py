@@ -62,6 +62,13 @@ class Globals:
         self.quiet = self.quiet or given.get("quiet", False)
 
 
+def _quiet_logs() -> None:
+    """Sessions with ERPs log; unless told otherwise that would be on stdout."""
+    from cerniq_stock import logs  # noqa: PLC0415 - few commands need it
+
+    logs.configure("text", "WARNING")
+
+
 class Call:
     """What one call works on."""
 
@@ -119,6 +126,7 @@ class Call:
         """Open what is stored of ERPs and find the tenant to work for."""
         from cerniq_stock.wiring import open_integrations  # noqa: PLC0415 - it brings everything
 
+        _quiet_logs()
         async with (
             self.tenant() as (stock, tenant),
             open_integrations(self.settings, stock.dsn) as integrations,
@@ -130,6 +138,7 @@ class Call:
         """Open syncs with ERPs and find the tenant to work for."""
         from cerniq_stock.wiring import open_syncs  # noqa: PLC0415 - it brings everything
 
+        _quiet_logs()
         async with (
             self.tenant() as (stock, tenant),
             open_syncs(self.settings, stock.dsn) as syncs,

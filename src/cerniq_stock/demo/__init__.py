@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from cerniq_stock import logs
+from cerniq_stock.demo.erps import erps
 from cerniq_stock.demo.replay import Tally, replay, stock_up
 from cerniq_stock.demo.tour import as_text, tour
 from cerniq_stock.demo.trade import Trade, data_file, read_trade
@@ -26,6 +28,7 @@ PREFIX = "cerniq_demo_"
 
 def demo_command(*, as_json: bool = False) -> int:
     """Run the demo on a database of its own, dropped at the end; returns the exit code."""
+    logs.configure("text", "WARNING")
     return asyncio.run(_demo(as_json=as_json))
 
 
@@ -47,6 +50,7 @@ async def _demo_on(dsn: str, *, as_json: bool) -> int:
         steps: list[tuple[str, str, Any]] = []
         tally = await _replayed(stock, trade)
         await tour(stock, lambda *step: steps.append(step))
+        await erps(stock, lambda *step: steps.append(step))
         report = await stock.verify()
     if as_json:
         print(json.dumps(_document(trade, tally, report, steps), ensure_ascii=False))
