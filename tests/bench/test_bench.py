@@ -23,6 +23,7 @@ from cerniq_stock.bench.fill import fill
 from cerniq_stock.bench.read import bench_read
 from cerniq_stock.bench.reserve import Against, bench_reserve
 from cerniq_stock.bench.scratch import scratch
+from cerniq_stock.bench.sync import bench_sync
 from cerniq_stock.bench.verify_load import bench_verify
 from cerniq_stock.bench.workload import Load, Plan, make_town, requests, sku
 from cerniq_stock.domain.commands import Item
@@ -301,6 +302,13 @@ async def test_expire(server, settings):
     assert found["released_per_second"] > 0
     assert found["meanwhile"]["errors"] == 0
     assert (found["verified"], found["oversold"]) == (True, 0)
+
+
+async def test_sync(server, settings):
+    plan = Plan(Load.SPREAD, 3, 1, 1, 50)
+    found = await bench_sync(plan, server=server, settings=settings)
+    assert (found["oversold"], found["verified"]) == (0, True)
+    assert found["changed 100%"]["alone_s"] > 0
 
 
 @pytest.mark.parametrize("tenants", [1, 3])

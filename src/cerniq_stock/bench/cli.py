@@ -15,6 +15,7 @@ from cerniq_stock.bench.read import bench_read
 from cerniq_stock.bench.report import Document, machine, show
 from cerniq_stock.bench.reserve import Against, bench_reserve
 from cerniq_stock.bench.scratch import server_dsn
+from cerniq_stock.bench.sync import bench_sync
 from cerniq_stock.bench.verify_load import bench_verify
 from cerniq_stock.bench.workload import Load, Plan
 from cerniq_stock.settings import Settings
@@ -137,6 +138,16 @@ def jobs(
     """Let a worker get through a queue of reservations; then jobs one by one."""
     plan = Plan(Load.SPREAD, 200, 1, 1, products)
     _present("jobs", partial(bench_jobs, plan, jobs=number, redis_url=redis_url), as_json)
+
+
+@command("sync", "sync --products 10000 --callers 20")
+def sync(
+    callers: Callers = 20,
+    products: Products = 100_000,
+    as_json: AsJson = False,
+) -> None:
+    """Synchronise a whole catalogue with an ERP, alone and while others reserve."""
+    _present("sync", partial(bench_sync, Plan(Load.SPREAD, callers, 1, 1, products)), as_json)
 
 
 @command("verify --movements 1000000 --json")

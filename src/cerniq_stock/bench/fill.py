@@ -97,7 +97,9 @@ async def _tenant(connection: asyncpg.Connection, tenant_id: UUID) -> AsyncItera
 
 _PRODUCTS = """
 INSERT INTO products (tenant_id, id, sku, name, reorder_point)
-SELECT $1, gen_random_uuid(), 'SKU-' || lpad(n::text, 5, '0'), 'Product ' || n, 0
+SELECT
+    $1, gen_random_uuid(), 'SKU-' || lpad(n::text, greatest(5, length(n::text)), '0'),
+    'Product ' || n, 0
 FROM generate_series(1, $2::integer) AS n
 """
 
