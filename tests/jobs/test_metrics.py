@@ -22,6 +22,7 @@ RESERVE = {
 }
 RELEASE = {"tenantId": str(TENANT), "reservationId": "r", "reason": "MANUAL"}
 SYNC = {"tenantId": str(TENANT), "erpSystem": "SAGA"}
+OBLIO = {"tenantId": str(TENANT)}
 
 
 async def run(
@@ -60,7 +61,7 @@ def series(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
         ("stock:reserve:create", RESERVE, "stock_reservations_failed_total"),
         ("stock:reserve:release", RELEASE, "stock_releases_failed_total"),
         ("stock:sync:erp", SYNC, "stock_sync_failed_total"),
-        ("stock:sync:oblio", SYNC, "stock_sync_failed_total"),
+        ("stock:sync:oblio", OBLIO, "stock_sync_failed_total"),
     ],
 )
 async def test_failures_are_counted_by_their_code(name, payload, counter):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -239,10 +240,16 @@ class SyncErp(Payload):
         )
 
 
+def _oblio(system: SystemName) -> SystemName:
+    if system is not SystemName.OBLIO:
+        raise PydanticCustomError("oblio", "This job is OBLIO's; stock:sync:erp is of the others")
+    return system
+
+
 class SyncOblio(SyncErp):
     """`stock:sync:oblio` (job 28): the same, of OBLIO (READING 20)."""
 
-    erp_system: Literal[SystemName.OBLIO] = SystemName.OBLIO
+    erp_system: Annotated[SystemName, AfterValidator(_oblio)] = SystemName.OBLIO
 
 
 class Dispatch(Wire):
