@@ -19,9 +19,11 @@ def sync_level(work: Work, command: SyncLevel) -> SyncedLevel | Refused:
         return Refused(Refusal.PRODUCT_UNKNOWN, f"Product with SKU {command.sku} not found")
     if command.warehouse not in work.tenant.warehouses:
         return Refused(Refusal.WAREHOUSE_UNKNOWN, f"No warehouse {command.warehouse}")
-    refused = precision_refusal(product, command.figure.total)
-    if refused is not None:
-        return Refused(*refused)
+    chosen = None if command.chosen is None else command.chosen.total
+    for quantity in (command.figure.total, command.figure.available, chosen):
+        refused = None if quantity is None else precision_refusal(product, quantity)
+        if refused is not None:
+            return Refused(*refused)
     index = work.index(product.id, command.warehouse)
     here = work.levels[product.id][index]
     decision = decided(command, here, soft=_soft(work, product, here))

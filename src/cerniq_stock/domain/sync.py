@@ -52,8 +52,8 @@ class Remembered:
     """What is known of a level since the last sync.
 
     `erp` was the ERP's total and `local` ours right after it. `pending` is what had been changed
-    here until then and the ERP has not been seen to follow, since both were `agreed`. `blocked` is
-    the ERP's own part of what is blocked here.
+    here until then and the ERP has not posted yet. `agreed` is the figure of which both were sure
+    last. `blocked` is the ERP's own part of what is blocked here.
     """
 
     erp: Decimal
@@ -142,20 +142,35 @@ def decide(
         before = known or Remembered(erp, shelf.total, erp)
         return _fitted(shelf, figure, before, erp, Remembered(erp, erp, erp))
     pending = known.pending + shelf.total - known.local
-    if erp == known.erp:
-        kept = Remembered(erp, shelf.total, known.agreed, pending)
-        return _fitted(shelf, figure, known, shelf.total, kept)
-    if not pending or erp == shelf.total or erp == known.agreed + pending:
-        # nothing was changed here, or the ERP has followed
+    moved = erp - known.erp
+    posted = _posted(moved, pending)
+    left = moved - posted
+    if not left:
+        # nothing new, or no more than what was changed here: the ERP is catching up
+        after = Remembered(erp, shelf.total, known.agreed, pending - posted)
+        return _fitted(shelf, figure, known, shelf.total, after)
+    if not pending or erp == shelf.total:
         return _fitted(shelf, figure, known, erp, Remembered(erp, erp, erp))
-    merged = max(erp + pending, ZERO)
-    wanted = resolve(strategy, shelf.total, erp, merged)
+    wanted = resolve(strategy, shelf.total, erp, max(shelf.total + left, ZERO))
     if wanted is None:
         return Decision(Verdict.REVIEW, shelf.total, shelf.blocked, known, conflict=True)
     after = Remembered(erp, wanted, erp)
     if strategy is Strategy.MERGE:
-        after = Remembered(erp, wanted, known.agreed, wanted - erp)
+        after = Remembered(erp, wanted, known.agreed, pending - posted)
     return _fitted(shelf, figure, known, wanted, after, conflict=True)
+
+
+def _posted(moved: Decimal, pending: Decimal) -> Decimal:
+    """How much of the ERP's change is taken for its posting of what was changed here.
+
+    As much as there is of the same sign. It may be a sale of the ERP's own, which no figure can
+    tell; then it is put right when the ERP posts ours.
+    """
+    if moved < 0 and pending < 0:
+        return max(moved, pending)
+    if moved > 0 and pending > 0:
+        return min(moved, pending)
+    return ZERO
 
 
 def _fitted(

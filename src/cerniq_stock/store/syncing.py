@@ -63,8 +63,8 @@ class Staging:
         """Find what may have to change; returns how much that is."""
         await self.own("find_candidates", integration_id, force, use_available)
         await self._connection.execute(SQL["index_candidates"])
-        (row,) = await self._connection.fetch(SQL["count_figures"])
-        return int(row["candidates"])
+        count: int = await self._connection.fetchval(SQL["count_candidates"])
+        return count
 
     async def candidates(self, chunk: int) -> AsyncIterator[list[asyncpg.Record]]:
         """Read what may have to change, in chunks in the order of locks."""
@@ -89,19 +89,28 @@ class Staging:
 
 
 @asynccontextmanager
-async def staging(dsn: str, tenant_id: UUID, integration_id: UUID) -> AsyncIterator[Staging]:
-    """Open the staging of one run. Raises BusyError while another run of the integration lasts."""
+async def turn(
+    dsn: str, tenant_id: UUID, integration_id: UUID
+) -> AsyncIterator[asyncpg.Connection]:
+    """Have an integration for oneself. Raises BusyError while somebody else has it."""
     settings = {**SETTINGS, "app.tenant": str(tenant_id)}
     connection = await connect(dsn, settings=settings)
     try:
         if not await connection.fetchval(SQL["take_turn"], integration_id):
             raise BusyError("Another sync of this integration is under way")
-        await connection.execute(SQL["make_incoming"])
-        yield Staging(connection, tenant_id)
+        yield connection
     except LOST as error:
         raise UnavailableError("The database does not answer") from error
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def staging(dsn: str, tenant_id: UUID, integration_id: UUID) -> AsyncIterator[Staging]:
+    """Open the staging of one run. Raises BusyError while another run of the integration lasts."""
+    async with turn(dsn, tenant_id, integration_id) as connection:
+        await connection.execute(SQL["make_incoming"])
+        yield Staging(connection, tenant_id)
 
 
 def columns(rows: Iterable[Sequence[Any]], width: int) -> list[Any]:

@@ -65,6 +65,10 @@ ALTER TABLE figures ADD COLUMN conflicting boolean NOT NULL DEFAULT false;
 -- name: is_unique
 SELECT NOT EXISTS (SELECT FROM incoming GROUP BY sku, warehouse HAVING count(*) > 1);
 
+-- name: too_much
+-- What no level can hold, as the sum of lots may be.
+UPDATE figures SET broken = true WHERE abs(total) > $1 AND NOT broken RETURNING sku, warehouse;
+
 -- name: conflicting
 SELECT sku, warehouse FROM figures WHERE conflicting ORDER BY sku, warehouse LIMIT $1;
 
@@ -74,13 +78,17 @@ CREATE TEMP TABLE candidates AS
 SELECT
     row_number() OVER (ORDER BY p.id, f.warehouse) AS place,
     f.sku, f.warehouse, f.total, CASE WHEN $4 THEN f.available END AS available,
-    e.erp_total, e.local_total, e.agreed_total, e.pending, e.blocked
+    e.erp_total, e.local_total, e.agreed_total, e.pending, e.blocked,
+    c.id IS NOT NULL AS open
 FROM figures AS f
 JOIN products AS p ON p.tenant_id = $1 AND p.sku = f.sku
+LEFT JOIN sync_conflicts AS c ON c.tenant_id = $1 AND c.integration_id = $2
+    AND c.product_id = p.id AND c.warehouse = f.warehouse AND c.field = 'stock_total'
+    AND c.resolution IS NULL
 LEFT JOIN erp_levels AS e ON e.tenant_id = $1 AND e.integration_id = $2
     AND e.product_id = p.id AND e.warehouse = f.warehouse
 WHERE NOT f.broken AND f.total IS NOT NULL AND (
-    $3 OR e.erp_total IS NULL OR greatest(f.total, 0) <> e.erp_total
+    $3 OR e.erp_total IS NULL OR c.id IS NOT NULL OR greatest(f.total, 0) <> e.erp_total
     OR ($4 AND greatest(greatest(f.total, 0) - f.available, 0) <> e.blocked)
 );
 
@@ -93,9 +101,11 @@ SELECT * FROM candidates WHERE place > $1 ORDER BY place LIMIT $2;
 -- name: count_figures
 SELECT
     count(*) AS rows, count(DISTINCT sku) AS products,
-    count(*) FILTER (WHERE broken) AS broken,
-    (SELECT count(*) FROM candidates) AS candidates
+    count(*) FILTER (WHERE broken) AS broken
 FROM figures;
+
+-- name: count_candidates
+SELECT count(*) FROM candidates;
 
 -- name: product_changes
 -- Prices and states that the ERP has changed; a product of several warehouses has one of each only
@@ -127,12 +137,8 @@ WHERE p.tenant_id = $1 AND p.id = x.id;
 
 -- name: unknown_skus
 SELECT f.sku FROM figures AS f
-WHERE NOT EXISTS (SELECT FROM products AS p WHERE p.tenant_id = $1 AND p.sku = f.sku)
+WHERE NOT f.broken AND NOT EXISTS (SELECT FROM products AS p WHERE p.tenant_id = $1 AND p.sku = f.sku)
 GROUP BY f.sku ORDER BY f.sku LIMIT $2;
-
--- name: count_unknown
-SELECT count(DISTINCT f.sku) FROM figures AS f
-WHERE NOT EXISTS (SELECT FROM products AS p WHERE p.tenant_id = $1 AND p.sku = f.sku);
 
 -- name: missing_skus
 -- Products that this integration has told of before, and a whole snapshot no longer does.
@@ -145,20 +151,19 @@ WHERE NOT EXISTS (SELECT FROM figures AS f WHERE f.sku = p.sku)
 ORDER BY p.sku LIMIT $3;
 
 -- name: zeroing
--- Of the levels that this integration knows to have stock, how many there are and how many a
--- snapshot would empty.
-SELECT
-    count(*) AS stocked, count(*) FILTER (WHERE f.total <= 0) AS emptied
-FROM erp_levels AS e
-JOIN products AS p ON p.tenant_id = $1 AND p.id = e.product_id
-LEFT JOIN figures AS f ON f.sku = p.sku AND f.warehouse = e.warehouse AND NOT f.broken
-WHERE e.tenant_id = $1 AND e.integration_id = $2 AND e.erp_total > 0;
+-- Of the levels that have stock here and that a snapshot tells of, how many there are and how many
+-- it would empty.
+SELECT count(*) AS stocked, count(*) FILTER (WHERE f.total <= 0) AS emptied
+FROM figures AS f
+JOIN products AS p ON p.tenant_id = $1 AND p.sku = f.sku
+JOIN stock_levels AS l ON l.tenant_id = $1 AND l.product_id = p.id AND l.warehouse = f.warehouse
+WHERE NOT f.broken AND l.total > 0;
 
 -- name: last_snapshot
 -- How many rows the last whole snapshot had that was applied.
 SELECT (statistics_json ->> 'totalProducts')::int8
 FROM stock_sync_logs
-WHERE tenant_id = $1 AND integration_id = $2 AND sync_type = 'FULL' AND NOT dry_run
+WHERE tenant_id = $1 AND integration_id = $2 AND result_json @> '{"whole": true}' AND NOT dry_run
     AND status IN ('SUCCESS', 'PARTIAL')
 ORDER BY completed_at DESC LIMIT 1;
 
@@ -268,6 +273,14 @@ ORDER BY id LIMIT $5;
 
 -- name: open_conflict
 SELECT * FROM sync_conflicts WHERE tenant_id = $1 AND id = $2;
+
+-- name: see_conflict
+-- What it is about has moved since somebody looked.
+UPDATE sync_conflicts AS c SET local_value = l.total, seen_at = now()
+FROM stock_levels AS l
+WHERE c.tenant_id = $1 AND c.id = $2 AND l.tenant_id = $1 AND l.product_id = c.product_id
+    AND l.warehouse = c.warehouse AND l.total <> c.local_value
+RETURNING l.total;
 
 -- name: resolve_conflict
 UPDATE sync_conflicts

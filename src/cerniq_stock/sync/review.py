@@ -12,11 +12,12 @@ import asyncpg
 
 from cerniq_stock import validate
 from cerniq_stock.domain.commands import SyncLevel
+from cerniq_stock.domain.messages import plain
 from cerniq_stock.domain.outcomes import Refused, SyncedLevel, Wire
 from cerniq_stock.domain.sync import Chosen, Figure, Remembered, Strategy, Verdict
 from cerniq_stock.errors import InvalidInputError, NotFoundError
 from cerniq_stock.store.database import as_tenant
-from cerniq_stock.store.syncing import SQL
+from cerniq_stock.store.syncing import SQL, turn
 from cerniq_stock.store.transaction import Transaction
 from cerniq_stock.store.writer import Link
 from cerniq_stock.sync.run import RECONNECT_S
@@ -113,14 +114,9 @@ class Review:
     ) -> Conflict:
         """Decide an open conflict; the level is changed and the decision kept with who and why.
 
-        SOFT reservations give way to it, HARD ones do not: then it stays open. Raises NotFoundError
-        and InvalidInputError.
+        SOFT reservations give way to it, HARD ones do not: then it stays open. So it does where the
+        level has moved since it was seen. Raises NotFoundError, InvalidInputError, BusyError.
         """
-        (row,) = await self._rows("open_conflict", tenant_id, conflict_id) or (None,)
-        if row is None:
-            raise NotFoundError(f"No conflict {conflict_id}")
-        if row["resolution"] is not None:
-            raise InvalidInputError("conflict", f"Conflict {conflict_id} is resolved already")
         total = None
         if how is Resolution.SET_VALUE:
             total = validate.number("value", value if value is not None else "")
@@ -130,12 +126,29 @@ class Review:
             raise InvalidInputError("value", "Only SET_VALUE takes a value")
         who = validate.optional_text("by", by, most=100)
         why = validate.optional_text("because", because, most=500)
-        answer = await self._change(tenant_id, row, how, total, who)
-        kept = conflict_id, how.value, answer.total, who, why
-        await self._rows("resolve_conflict", tenant_id, *kept)
+        row = await self._open(tenant_id, conflict_id)
+        async with turn(self._dsn, tenant_id, row["integration_id"]):
+            row = await self._open(tenant_id, conflict_id)
+            moved = await self._rows("see_conflict", tenant_id, conflict_id)
+            if moved and how is not Resolution.KEEP_LOCAL:
+                now = plain(moved[0]["total"])
+                raise InvalidInputError(
+                    "conflict", f"It has moved: there are {now} here; look again"
+                )
+            answer = await self._change(tenant_id, row, how, total, who)
+            kept = conflict_id, how.value, answer.total, who, why
+            await self._rows("resolve_conflict", tenant_id, *kept)
         (row,) = await self._rows("open_conflict", tenant_id, conflict_id)
         decided: Conflict = _made(Conflict, row)
         return decided
+
+    async def _open(self, tenant_id: UUID, conflict_id: str) -> asyncpg.Record:
+        rows = await self._rows("open_conflict", tenant_id, conflict_id)
+        if not rows:
+            raise NotFoundError(f"No conflict {conflict_id}")
+        if rows[0]["resolution"] is not None:
+            raise InvalidInputError("conflict", f"Conflict {conflict_id} is resolved already")
+        return rows[0]
 
     async def _change(
         self,

@@ -7,7 +7,9 @@ what it has applied is remembered and found unchanged.
 """
 
 import asyncio
+import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -95,8 +97,10 @@ class Run:
             try:
                 whole = await self._fetch(staged, source, incremental=incremental, by_sku=by_sku)
                 return await self._bring_in(staged, source, whole=whole)
-            except CerniqError as error:
-                await self._log(staged, self._failed(error))
+            except BaseException as error:
+                # whatever ended it, it is written down where that is still possible
+                with suppress(Exception):
+                    await self._log(staged, self._failed(error), failed=True)
                 raise
 
     # -- fetching ---------------------------------------------------------------------------
@@ -144,8 +148,9 @@ class Run:
                 warehouse = self._warehouse(remark.warehouse)
                 if remark.sku is not None and warehouse is not None:
                     # of several lots the others are no sum
+                    lot = _lot(remark.warehouse, remark.lot)
                     rows.append(
-                        (remark.sku, warehouse, remark.lot, None, None, None, None, None, True)
+                        (_nfc(remark.sku), warehouse, lot, None, None, None, None, None, True)
                     )
             for remark in page.warnings:
                 self._tally.warn(remark.sku, str(remark.code), told(remark))
@@ -161,9 +166,9 @@ class Run:
             text = f"{row.where}: total {plain(row.total)} is applied as 0"
             self._tally.warn(row.sku, "NEGATIVE_TOTAL", text)
         return (
-            row.sku,
+            _nfc(row.sku),
             warehouse,
-            row.lot,
+            _lot(row.warehouse, row.lot),
             row.total,
             row.available,
             row.price,
@@ -186,22 +191,23 @@ class Run:
         for sku, warehouse in await staged.fetch("conflicting", 1_000):
             text = f"{warehouse}: the same row with other figures"
             self._tally.error(sku, "CONFLICTING_DUPLICATE", text)
+        for sku, warehouse in await staged.fetch("too_much", validate.MAX_STOCK):
+            self._tally.error(sku, "TOO_MUCH", f"{warehouse}: more than a level can hold")
+        (counted,) = await staged.fetch("count_figures")
+        if whole and not asked.force:
+            await self._guard(staged, counted["rows"])
         unknown = [row["sku"] for row in await staged.own("unknown_skus", 1_000_000)]
         if self._options.create_unknown and unknown and not asked.dry:
-            await self._create(staged, unknown)
-            unknown = []
+            unknown = await self._create(staged, unknown)
         candidates = await staged.find(
             of.id, force=asked.force, use_available=self._options.use_erp_available
         )
-        (counted,) = await staged.fetch("count_figures")
         figures = self._tally.statistics
         figures.total_products = counted["rows"]
         figures.products_checked = counted["rows"] - counted["broken"]
         figures.products_skipped = figures.products_checked - candidates
         missing: list[str] = []
         if whole:
-            if not asked.force:
-                await self._guard(staged, counted["rows"])
             missing = [row["sku"] for row in await staged.own("missing_skus", of.id, 1_000)]
         await self._apply(staged, candidates)
         await self._change_products(staged)
@@ -209,7 +215,7 @@ class Run:
         result = self._done(tuple(unknown[:1_000]), tuple(missing))
         reads_on = asked.kind in (SyncType.FULL, SyncType.INCREMENTAL) and asked.plan is None
         moves_on = reads_on and not asked.dry
-        await self._log(staged, result, source.watermark if moves_on else None)
+        await self._log(staged, result, source.watermark if moves_on else None, whole=whole)
         return result
 
     async def _guard(self, staged: Staging, rows: int) -> None:
@@ -229,14 +235,15 @@ class Run:
                 f"The snapshot has {rows:,} rows, the last one had {before:,}; at least"
                 f" {options.min_rows_share:.0%} of them are expected"
             )
-        ((stocked, emptied),) = await staged.own("zeroing", of.id)
+        ((stocked, emptied),) = await staged.own("zeroing")
         if emptied > options.max_zero_share * stocked and emptied > 1:
             raise SnapshotRefusedError(
                 f"The snapshot would empty {emptied:,} of {stocked:,} levels with stock; at most"
                 f" {options.max_zero_share:.0%} are expected"
             )
 
-    async def _create(self, staged: Staging, skus: Sequence[str]) -> None:
+    async def _create(self, staged: Staging, skus: Sequence[str]) -> list[str]:
+        """Make products; returns the SKUs that none can have."""
         made = [sku for sku in skus if len(sku) <= validate.MAX_SKU]
         for start in range(0, len(made), CHUNK):
             part = made[start : start + CHUNK]
@@ -247,6 +254,7 @@ class Run:
                 self._tally.changed(
                     StockChange(sku, id_, "status", None, "ACTIVE", "ERP", "CREATE")
                 )
+        return [sku for sku in skus if len(sku) > validate.MAX_SKU]
 
     async def _apply(self, staged: Staging, candidates: int) -> None:
         links = [Link(self._dsn, RECONNECT_S) for _ in range(LINKS)]
@@ -385,10 +393,12 @@ class Run:
     def _done(self, unknown: tuple[str, ...], missing: tuple[str, ...]) -> SyncResult:
         return self._as_result(unknown=unknown, missing=missing)
 
-    def _failed(self, error: CerniqError) -> SyncResult:
-        retryable = bool(getattr(error, "retryable", not isinstance(error, SnapshotRefusedError)))
+    def _failed(self, error: BaseException) -> SyncResult:
+        code = getattr(error, "code", type(error).__name__)
+        told = str(error) if isinstance(error, CerniqError) else "The run was broken off"
+        retryable = bool(getattr(error, "retryable", True))
         self._tally.statistics.errors_count += 1
-        self._tally.errors.insert(0, SyncError(None, error.code, str(error), retryable))
+        self._tally.errors.insert(0, SyncError(None, code, told, retryable))
         return self._as_result(failed=True)
 
     def _as_result(
@@ -420,10 +430,15 @@ class Run:
         )
 
     async def _log(
-        self, staged: Staging, result: SyncResult, watermark: Watermark | None = None
+        self,
+        staged: Staging,
+        result: SyncResult,
+        watermark: Watermark | None = None,
+        *,
+        whole: bool = False,
+        failed: bool = False,
     ) -> None:
         """Write the run down; the watermark moves in the same step, after the rows are stored."""
-        failed = bool(result.errors) and result.errors[0].sku is None and not result.success
         status = "FAILED" if failed else "SUCCESS" if result.success else "PARTIAL"
         of = self._of
         async with staged.together():
@@ -438,6 +453,7 @@ class Run:
                 wire.dumps(
                     {
                         **wire.to_wire(result),
+                        "whole": whole,
                         "asked": {"force": self._asked.force, "strategy": self._strategy},
                     }
                 ),
@@ -447,3 +463,13 @@ class Run:
                 await staged.own(
                     "finish_integration", of.id, result.completed_at, status, mark, of.revision
                 )
+
+
+def _nfc(sku: str) -> str:
+    """One of the ways in which Unicode writes the same text."""
+    return unicodedata.normalize("NFC", sku)
+
+
+def _lot(warehouse: str | None, lot: str | None) -> str | None:
+    """Two of the ERP's warehouses that are one here are summed like lots."""
+    return lot if warehouse is None else f"{warehouse}/{lot or ''}"

@@ -45,9 +45,7 @@ class Syncs:
         self, tenant_id: UUID, system: str, asked: Asked, *, progress: Progress = _silent
     ) -> SyncResult:
         """Synchronise. Raises NotFoundError, BusyError, SnapshotRefusedError, ErpError."""
-        opened = await self._integrations.open(tenant_id, system)
-        if not opened.enabled:
-            raise DisabledError("system", f"The integration with {opened.system} is disabled")
+        opened = await self._opened(tenant_id, system)
         can = SYSTEMS[opened.system].capabilities
         run = Run(self._dsn, await self._integration(opened), asked, progress=progress)
         async with self._integrations.session(opened) as source:
@@ -56,7 +54,7 @@ class Syncs:
     async def apply(self, tenant_id: UUID, sync_id: str) -> SyncResult:
         """Apply what a dry run would have changed, if nothing has moved since (READING 30)."""
         log, plan = await self._planned(tenant_id, sync_id)
-        opened = await self._integrations.open(tenant_id, log["erp_system"])
+        opened = await self._opened(tenant_id, log["erp_system"])
         told = json.loads(log["asked"])
         asked = Asked(
             kind=SyncType(log["sync_type"]),
@@ -73,6 +71,12 @@ class Syncs:
             await connection.execute(SQL["mark_applied"], tenant_id, sync_id, result.sync_id)
             await connection.execute(SQL["drop_plan"], tenant_id, sync_id)
         return result
+
+    async def _opened(self, tenant_id: UUID, system: str) -> Opened:
+        opened = await self._integrations.open(tenant_id, system)
+        if not opened.enabled:
+            raise DisabledError("system", f"The integration with {opened.system} is disabled")
+        return opened
 
     async def _planned(
         self, tenant_id: UUID, sync_id: str

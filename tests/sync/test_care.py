@@ -1,0 +1,100 @@
+"""Where a sync could do harm quietly: drifts, guards that look away, decisions on old figures."""
+
+import pytest
+
+from cerniq_stock.domain.sync import Strategy
+from cerniq_stock.erp.rows import ErrorCode, Parsed, Remark
+from cerniq_stock.errors import InvalidInputError
+from cerniq_stock.store.database import create_pool
+from cerniq_stock.sync.review import Resolution, Review
+from cerniq_stock.sync.run import SnapshotRefusedError
+from tests.sync.conftest import Told, row
+from tests.sync.test_run import sell
+
+
+@pytest.fixture
+async def review(shop):
+    async with create_pool(shop.stock.dsn, "cerniq_app", max_size=2) as pool:
+        yield Review(shop.stock.dsn, pool)
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+async def test_an_erp_that_books_a_round_later_drifts_nowhere(shop, strategy):
+    merging = shop.by(strategy)
+    await merging.sync("A=20", "B=9", "C=9")
+    for round_ in range(6):
+        await sell(shop, "A", 1)
+        result = await merging.sync(f"A={20 - round_}", "B=9", "C=9")
+        assert result.conflicts == ()
+        assert (await shop.levels())["A@MAIN"] == f"{19 - round_} 0 0"
+
+
+async def test_two_of_the_erps_warehouses_that_are_one_here_are_summed(shop):
+    both = shop.having(warehouses={"W1": "MAIN", "W2": "MAIN"})
+    await both.sync("A@W1=5", "A@W2=5", "B@W1=5", "B@W2=3")
+    assert await shop.levels() == {"A@MAIN": "10 0 0", "B@MAIN": "8 0 0"}
+
+
+async def test_the_first_snapshot_is_guarded_too(shop):
+    for sku in "ABC":
+        await shop.stock.receive(shop.tenant, sku, 5)
+    with pytest.raises(SnapshotRefusedError, match="3 of 3"):
+        await shop.sync("A=0", "B=0", "C=0")
+
+
+async def test_a_whole_reading_is_guarded_whatever_it_is_called(shop):
+    await shop.sync("A=1", "B=1", "C=1", kind="INCREMENTAL")
+    with pytest.raises(SnapshotRefusedError, match="1 rows"):
+        await shop.sync("A=1", kind="INCREMENTAL")
+
+
+async def test_what_is_refused_makes_no_products(shop):
+    await shop.sync("A=1", "B=1", "C=1")
+    with pytest.raises(SnapshotRefusedError):
+        await shop.having(create_unknown=True).sync("NEW=1")
+    assert not await shop.operator.fetchval("SELECT count(*) FROM products WHERE sku = 'NEW'")
+
+
+async def test_a_row_without_a_sku_is_no_failed_run(shop):
+    nameless = Remark("data[0]", "cod", ErrorCode.MISSING_SKU, None, None)
+    await shop.sync(source=Told([Parsed((row("A=1"),), (nameless,))]))
+    assert await shop.operator.fetchval("SELECT status FROM stock_sync_logs") == "PARTIAL"
+
+
+async def test_a_conflict_is_over_when_the_erp_takes_its_figure_back(shop, review):
+    await shop.sync("A=10")
+    await sell(shop, "A", 3)
+    await shop.by(Strategy.MANUAL).sync("A=12")
+    await shop.by(Strategy.MANUAL).sync("A=10")
+    assert await review.conflicts(shop.tenant) == ()
+
+
+async def test_nobody_decides_about_figures_that_have_moved(shop, review):
+    await shop.sync("A=10")
+    await sell(shop, "A", 3)
+    await shop.by(Strategy.MANUAL).sync("A=12")
+    (conflict,) = await review.conflicts(shop.tenant)
+    await sell(shop, "A", 4)
+    with pytest.raises(InvalidInputError, match="there are 3 here"):
+        await review.resolve(shop.tenant, conflict.id, Resolution.SET_VALUE, value=9)
+    (again,) = await review.conflicts(shop.tenant)
+    assert again.local_value == 3
+    with pytest.raises(InvalidInputError):
+        await review.resolve(shop.tenant, conflict.id, Resolution.SET_VALUE, value="2.5")
+    await review.resolve(shop.tenant, conflict.id, Resolution.SET_VALUE, value=5)
+    assert await shop.levels() == {"A@MAIN": "5 0 0"}
+
+
+async def test_what_breaks_a_run_off_is_logged(shop):
+    source = Told([Parsed((row("A=1"),))], fails=ValueError("strange"))
+    with pytest.raises(ValueError, match="strange"):
+        await shop.sync(source=source)
+    assert await shop.operator.fetchval("SELECT status FROM stock_sync_logs") == "FAILED"
+
+
+async def test_skus_are_compared_as_text_not_as_bytes(shop):
+    caffe, decomposed = "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"
+    made = shop.having(create_unknown=True)
+    await made.sync(f"{caffe}=1", "A=1", "B=1")
+    await made.sync(f"{decomposed}=2", "A=1", "B=1")
+    assert (await shop.levels())[f"{caffe}@MAIN"] == "2 0 0"
