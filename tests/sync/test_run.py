@@ -87,6 +87,9 @@ async def test_soft_gives_way_and_hard_is_for_a_person(shop):
     result = await shop.sync("A=5", "B=5", force=True)
     assert await shop.levels() == {"A@MAIN": "5 5 0", "B@MAIN": "10 8 0"}
     assert [x.sku for x in result.conflicts if x.requires_manual_review] == ["B"]
+    await shop.sync("A=5", "B=5")  # still so, and nobody is told twice
+    told = [x for x in await shop.stock.notifications(shop.tenant) if x.type == "STOCK_CONFLICT"]
+    assert [(x.severity, "(SKU: B)" in x.message) for x in told] == [("CRITICAL", True)]
     assert (await shop.stock.verify()).ok
 
 

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from cerniq_stock.domain.commands import SyncLevel
+from cerniq_stock.domain.messages import shortage
 from cerniq_stock.domain.model import ZERO, Level, MovementType, Product
 from cerniq_stock.domain.outcomes import Refusal, Refused, SyncedLevel
 from cerniq_stock.domain.reserve import precision_refusal
@@ -30,6 +31,10 @@ def sync_level(work: Work, command: SyncLevel) -> SyncedLevel | Refused:
     if command.version not in (None, here.version):
         decision = Decision(Verdict.MOVED, here.total, here.blocked, command.known)
     displaced = () if _stays(here, decision) else _change(work, command, product, index, decision)
+    if decision.verdict is Verdict.SHORT and command.alert:
+        work.notifications.append(
+            shortage(work.tenant.language, product, here.warehouse, command.figure.total)
+        )
     if decision.verdict not in LEFT_ALONE:
         assert decision.remembered is not None
         if decision.remembered != command.known:

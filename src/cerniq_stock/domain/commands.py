@@ -138,7 +138,8 @@ class Count(Keyed):
 class SyncLevel(Keyed):
     """The ERP's figure of a level. `known` is what was remembered of it by this integration.
 
-    With `version` it is applied only to the level as it was when that was its version.
+    With `version` it is applied only to the level as it was when that was its version. With
+    `alert` people are told where it is less than is firmly promised.
     """
 
     sku: str
@@ -151,6 +152,7 @@ class SyncLevel(Keyed):
     force: bool = False
     version: int | None = None
     chosen: Chosen | None = None
+    alert: bool = False
 
 
 @record

@@ -36,6 +36,22 @@ _DISPLACED = {
         ),
     ),
 }
+_SHORT = {
+    "ro": (
+        "Conflict de stoc: {sku}",
+        (
+            "ERP-ul raportează {erp} {unit} din {name} (SKU: {sku}) în {warehouse}, iar rezervările"
+            " ferme cer mai mult. Stocul nu a fost modificat; decideți conflictul."
+        ),
+    ),
+    "en": (
+        "Stock conflict: {sku}",
+        (
+            "The ERP reports {erp} {unit} of {name} (SKU: {sku}) in {warehouse}, and firm"
+            " reservations need more. The stock was not changed; please decide the conflict."
+        ),
+    ),
+}
 LANGUAGES = frozenset(_LOW_STOCK)
 
 
@@ -84,4 +100,24 @@ def displaced(
         message.format_map(words),
         "RESERVATION",
         reservation.id,
+    )
+
+
+def shortage(language: str, product: Product, warehouse: str, erp: Decimal) -> Notification:
+    """The ERP has less than is firmly promised (READING 24)."""
+    title, message = _SHORT[language]
+    words = {
+        "name": product.name,
+        "sku": product.sku,
+        "unit": product.unit,
+        "warehouse": warehouse,
+        "erp": plain(erp),
+    }
+    return Notification(
+        "STOCK_CONFLICT",
+        "CRITICAL",
+        title.format_map(words),
+        message.format_map(words),
+        "PRODUCT",
+        str(product.id),
     )

@@ -301,6 +301,7 @@ class Run:
             self._of.id,
             self.id,
             force=self._asked.force,
+            alert=not row["open"],
             version=None if plan is None else plan.versions[row["sku"], row["warehouse"]],
         )
 
