@@ -25,7 +25,7 @@ def test_from_nothing_to_a_tested_source(ok, cli, tmp_path, monkeypatch, shop):
         in ok("erp", "add", "csv_import", "--config", "-", stdin=config).stdout
     )
     missing = cli("erp", "test", "CSV_IMPORT", "--json")
-    assert (missing.exit_code, missing.document["error"]["code"]) == (1, "UNREACHABLE")
+    assert (missing.exit_code, missing.document["error"]["code"]) == (7, "UNREACHABLE")
     (tmp_path / shop).mkdir()
     (tmp_path / shop / "stock.csv").write_text("Cod;Stoc\nA;1\n")
     assert "answers in" in ok("erp", "test", "CSV_IMPORT").stdout
@@ -104,7 +104,7 @@ MISTAKES = {
     "nothing to change": (["change", "SAGA"], None, 2, "Nothing to change"),
     "twice stdin": (["change", "SAGA", "--config", "-", "--options", "-"], SAGA, 2, "Only one of"),
     "unconfirmed": (["remove", "SAGA"], None, 2, "say --yes"),
-    "key's name": (["new-key", "--name", "a b"], None, 1, "a key's name is"),
+    "key's name": (["new-key", "--name", "a b"], None, 5, "a key's name is"),
 }
 
 
@@ -122,7 +122,7 @@ def test_a_mistake_is_one_sentence(cli, name):
 def test_without_keys_the_sentence_says_how_to_make_one(cli, monkeypatch):
     monkeypatch.delenv("CERNIQ_SECRET_KEYS")
     result = cli("erp", "add", "SAGA", "--config", "-", stdin=SAGA)
-    assert result.exit_code == 1
+    assert result.exit_code == 5
     assert (
         "make one with `cerniq-stock erp new-key` and set it as CERNIQ_SECRET_KEYS" in result.stderr
     )

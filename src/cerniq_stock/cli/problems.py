@@ -1,17 +1,11 @@
-"""What can go wrong, as one sentence and one exit code. Both tables of exit codes stand here."""
+"""What can go wrong, as one sentence and one exit code. The tables of exit codes stand here."""
 
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from cerniq_stock.domain.outcomes import Refusal
-from cerniq_stock.errors import (
-    CerniqError,
-    InvalidInputError,
-    NotFoundError,
-    OverloadedError,
-    UnavailableError,
-)
+from cerniq_stock.errors import CerniqError, InvalidInputError, UnavailableError
 
 OK = 0
 ERROR = 1
@@ -19,6 +13,7 @@ USAGE = 2
 NOT_FOUND = 3
 REFUSED = 4
 INVALID = 5
+ERP = 6
 UNAVAILABLE = 7
 INTERRUPTED = 130
 
@@ -26,10 +21,11 @@ EXIT_CODES = {
     OK: "done; a reservation in part is done too, with a warning",
     ERROR: "error, or `verify` or `doctor` found something",
     USAGE: "the command line makes no sense: unknown command or option, nothing to work on",
-    NOT_FOUND: "not found: tenant, SKU, warehouse, reservation, negotiation",
+    NOT_FOUND: "not found: tenant, SKU, warehouse, reservation, negotiation, ERP",
     REFUSED: "refused: nothing available, key used before, reservation over, ...",
-    INVALID: "invalid input; nothing was changed",
-    UNAVAILABLE: "the database is away, overloaded or too slow; try again, with the same --key",
+    INVALID: "invalid input, or settings that do not fit; nothing was changed",
+    ERP: "the ERP refuses, or answers what makes no sense; nothing was changed",
+    UNAVAILABLE: "the database or the ERP is away, busy or slow; try again, with the same --key",
     INTERRUPTED: "interrupted",
 }
 
@@ -93,12 +89,28 @@ class OutputError(Exception):
     code = "OUTPUT"
 
 
-TROUBLE: dict[type[Exception], int] = {
-    UsageProblemError: USAGE,
-    InvalidInputError: INVALID,
-    NotFoundError: NOT_FOUND,
-    OverloadedError: UNAVAILABLE,
-    UnavailableError: UNAVAILABLE,
+# By code, not by class: most of these classes are loaded where an ERP is spoken to only. Whatever
+# is not here ends with 1.
+TROUBLE = {
+    "INVALID_INPUT": INVALID,
+    "NOT_FOUND": NOT_FOUND,
+    "OVERLOADED": UNAVAILABLE,
+    "UNAVAILABLE": UNAVAILABLE,
+    "SECRETS": INVALID,
+    "SNAPSHOT_REFUSED": REFUSED,
+    "UNREACHABLE": UNAVAILABLE,
+    "TIMEOUT": UNAVAILABLE,
+    "RATE_LIMITED": UNAVAILABLE,
+    "UNAUTHORIZED": ERP,
+    "CERTIFICATE": ERP,
+    "FORBIDDEN_ADDRESS": ERP,
+    "REFUSED": ERP,
+    "BAD_ANSWER": ERP,
+    "BAD_PAYLOAD": ERP,
+    "TOO_LARGE": ERP,
+    "OFF_ORIGIN": ERP,
+    "LOOP": ERP,
+    "COMMAND_FAILED": ERROR,
 }
 
 
@@ -130,8 +142,10 @@ def problem_of(error: BaseException) -> Problem:
         case RefusedError():
             exit_code = REFUSALS[error.code]
             return Problem(exit_code, error.code.value, one_line(error), answer=error.answer)
-        case CerniqError() | UsageProblemError() | OutputError():
-            exit_code = TROUBLE.get(type(error), ERROR)
+        case UsageProblemError():
+            return Problem(USAGE, error.code, one_line(error))
+        case CerniqError() | OutputError():
+            exit_code = TROUBLE.get(error.code, ERROR)
             return Problem(exit_code, error.code, one_line(error), getattr(error, "field", None))
         case KeyboardInterrupt():
             return Problem(INTERRUPTED, "INTERRUPTED", "Interrupted")

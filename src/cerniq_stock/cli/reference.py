@@ -12,7 +12,7 @@ from cerniq_stock.cli import reserving, tenants
 from cerniq_stock.cli.app import NAME, app
 from cerniq_stock.cli.call import SHARED
 from cerniq_stock.cli.options import MOST_ROWS
-from cerniq_stock.cli.problems import EXIT_CODES, REFUSALS
+from cerniq_stock.cli.problems import EXIT_CODES, REFUSALS, TROUBLE
 from cerniq_stock.domain.model import DECIMAL_PLACES
 from cerniq_stock.store.writer import Limits
 
@@ -59,11 +59,16 @@ def page() -> str:
 
 def _exit_codes() -> str:
     codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items())
-    refusals = "\n".join(f"| `{code}` | {exit_code} |" for code, exit_code in REFUSALS.items())
+    refusals, trouble = (
+        "\n".join(f"| `{code}` | {exit_code} |" for code, exit_code in table.items())
+        for table in (REFUSALS, TROUBLE)
+    )
     return (
         f"## Exit codes\n\n| code | meaning |\n|---|---|\n{codes}\n\n"
         "What the engine refuses, with the `code` in the JSON document"
-        f" ([meanings](refusals.md)):\n\n| refusal | exit code |\n|---|---|\n{refusals}\n"
+        f" ([meanings](refusals.md)):\n\n| refusal | exit code |\n|---|---|\n{refusals}\n\n"
+        "What keeps it from answering; the lower ones are about ERPs ([docs/erp.md](erp.md)):\n\n"
+        f"| trouble | exit code |\n|---|---|\n{trouble}\n"
     )
 
 
