@@ -5,7 +5,7 @@ import contextlib
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Self
@@ -68,13 +68,15 @@ class Reply:
     """What goes out: nothing for None, bytes as they are, texts as text, else JSON.
 
     `headers` are pairs, as some come twice. `lost`: the connection ends instead, after whatever
-    the request did; that is how an answer goes missing.
+    the request did; that is how an answer goes missing. `raw` writes what it likes in the place of
+    an answer, and the connection ends when it returns.
     """
 
     body: object = None
     status: int = 200
     headers: Sequence[tuple[str, str]] = ()
     lost: bool = False
+    raw: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None
 
     def encode(self) -> bytes:
         """Return the bytes of the answer."""
@@ -140,6 +142,10 @@ class FakeServer:
         """
         self._plan.append(_Planned(trouble, path, times, after))
 
+    def well(self) -> None:
+        """Forget all troubles that were planned."""
+        self._plan.clear()
+
     @property
     def url(self) -> str:
         """Where it listens, without a slash at the end."""
@@ -176,7 +182,9 @@ class FakeServer:
                 request = await self._read(reader, writer)
                 self.requests.append(request)
                 reply = await self._reply(request)
-                if reply.lost:
+                if reply.raw:
+                    await reply.raw(writer)
+                if reply.raw or reply.lost:
                     return
                 writer.write(reply.encode())
                 await writer.drain()
