@@ -60,7 +60,8 @@ class Integrations:
     """What is stored of tenants' ERPs. `wiring.open_integrations` makes one.
 
     `app` and `operator` are pools of these roles. `keys` is asked whenever something is sealed or
-    opened; it raises SecretsError where none are configured. `files` is where CSV_IMPORT reads.
+    opened; it raises SecretsError where none are configured. `files` is where CSV_IMPORT reads,
+    `ca_file` has authorities besides the system's.
     """
 
     def __init__(
@@ -71,12 +72,14 @@ class Integrations:
         keys: Callable[[], Keys],
         policy: Policy,
         files: Path | None = None,
+        ca_file: Path | None = None,
     ) -> None:
         self._app = app
         self._operator = operator
         self._keys = keys
         self._policy = policy
         self._files = files
+        self._ca_file = ca_file
 
     # -- changing ---------------------------------------------------------------------------
 
@@ -198,7 +201,11 @@ class Integrations:
             return
         assert isinstance(opened.connection, Connection)
         async with open_source(
-            opened.system, opened.connection, self._policy, opened.parse
+            opened.system,
+            opened.connection,
+            self._policy,
+            opened.parse,
+            ca_file=self._ca_file,
         ) as source:
             yield source
 

@@ -124,6 +124,7 @@ async def open_integrations(settings: Settings, dsn: str) -> "AsyncIterator[Inte
             keys=partial(secret_keys, settings),
             policy=erp_policy(settings),
             files=settings.erp_files_dir,
+            ca_file=settings.erp_ca_file,
         )
 
 

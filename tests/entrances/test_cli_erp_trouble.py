@@ -61,6 +61,13 @@ def test_what_keeps_from_asking_it_at_all(cli, saga, monkeypatch):
     _is_told(cli, ("erp", "sync", "SAGA"), 5, "SECRETS")
 
 
+def test_authorities_that_cannot_be_read_are_named(cli, saga, monkeypatch, tmp_path):
+    monkeypatch.setenv("CERNIQ_ERP_CA_FILE", str(tmp_path / "none.pem"))
+    _is_told(cli, ("erp", "test", "SAGA"), 5, "INVALID_INPUT")
+    field = cli("--json", "erp", "test", "SAGA").document["error"]["field"]
+    assert field == "CERNIQ_ERP_CA_FILE"
+
+
 def test_one_that_is_switched_off_says_so(ok, cli, saga):
     ok("erp", "disable", "SAGA")
     _is_told(cli, ("erp", "sync", "SAGA"), 5, "INVALID_INPUT")

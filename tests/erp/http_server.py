@@ -173,7 +173,7 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
 
 @dataclass
 class Tls:
-    """A server's certificate for `erp.test` by an authority that only `client` knows."""
+    """A server's certificate for `host` by an authority that only `client` knows."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext
@@ -181,9 +181,9 @@ class Tls:
     names_asked: list[str]
 
 
-def make_tls(folder: Path) -> Tls:
+def make_tls(folder: Path, host: str = "erp.test") -> Tls:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "erp.test")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -193,7 +193,7 @@ def make_tls(folder: Path) -> Tls:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("erp.test")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

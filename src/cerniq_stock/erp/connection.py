@@ -52,7 +52,7 @@ async def open_source(
 ) -> AsyncIterator[Source]:
     """Open a session. `settings` are the system's own, secrets in clear; `config` says how to read.
 
-    `dial` is for tests: the further fields of `session.Dial`, such as `clock`.
+    `dial` has further fields of `session.Dial`: the operator's `ca_file`, and what is for tests.
     """
     given = settings if isinstance(settings, Connection) else read_connection(system, settings)
     how = Dial(policy, **dial)

@@ -3,6 +3,9 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from ssl import SSLContext
 from typing import Annotated, Any
 
 from pydantic import (
@@ -24,6 +27,9 @@ from cerniq_stock.erp.rows import Parsed, PayloadError, Remark
 from cerniq_stock.erp.source import Health, Sale, Watermark
 from cerniq_stock.erp.text import sku_key, trimmed
 from cerniq_stock.erp.trouble import ForbiddenAddressError, RefusedError
+from cerniq_stock.errors import InvalidInputError
+
+CA_FILE = "CERNIQ_ERP_CA_FILE"
 
 
 def _url(text: str) -> str:
@@ -88,9 +94,13 @@ def _secrets(value: object) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """How this installation connects; one for each session, as its redactor knows the secrets."""
+    """How this installation connects; one for each session, as its redactor knows the secrets.
+
+    `ca_file` has the operator's authorities, besides the system's.
+    """
 
     policy: Policy
+    ca_file: Path | None = None
     resolver: Resolver = system_resolver
     clock: Clock = field(default_factory=Clock)
     retry: Retry = field(default_factory=Retry)
@@ -100,7 +110,7 @@ class Dial:
     def client(self, connection: Connection, url: str | None = None, **options: Any) -> ErpClient:
         """Return a session with the server of a connection, or with another one of it."""
         given: dict[str, Any] = {
-            "tls": tls_context(ca_pem=connection.ca_pem) if connection.ca_pem else None,
+            "tls": self._trusted(connection.ca_pem),
             "timeouts": Timeouts(total_s=connection.timeout_s),
             "retry": self.retry,
             "max_bytes": self.max_bytes,
@@ -109,6 +119,26 @@ class Dial:
             "clock": self.clock,
         }
         return ErpClient(url or connection.base_url, self.policy, **{**given, **options})
+
+    def _trusted(self, ca_pem: str | None) -> SSLContext | None:
+        """Whom a session trusts; None: the system's authorities."""
+        of_all = None if self.ca_file is None else _of_operator(self.ca_file)
+        return tls_context(self.ca_file, ca_pem) if ca_pem else of_all
+
+
+def _of_operator(ca_file: Path) -> SSLContext:
+    """Trust the operator's file, too. Raises InvalidInputError naming the setting."""
+    try:
+        return _read_once(ca_file, ca_file.stat().st_mtime_ns)
+    except (OSError, InvalidInputError):
+        what = f"{CA_FILE}: {ca_file} cannot be read as certificates in PEM"
+    raise InvalidInputError(CA_FILE, what)
+
+
+@lru_cache(maxsize=2)
+def _read_once(ca_file: Path, _changed_ns: int) -> SSLContext:
+    """Read it again when it has changed only: it takes as long as many requests."""
+    return tls_context(ca_file)
 
 
 class Session:
