@@ -3,13 +3,14 @@
 A stored integration, a session over HTTP to a server that misbehaves on a later page, PostgreSQL.
 """
 
+import time
 import tracemalloc
 from contextlib import asynccontextmanager
 from decimal import Decimal
 
 import pytest
 
-from cerniq_stock.erp.fakes.base import Reply
+from cerniq_stock.erp.fakes.base import FakeClock, Reply
 from cerniq_stock.erp.fakes.rest import FakeRest, FakeTokenServer
 from cerniq_stock.erp.http import MEGABYTE
 from cerniq_stock.erp.trouble import ErpError
@@ -32,10 +33,11 @@ ELSEWHERE = "http://127.0.0.1:9/v1/stock", "http://169.254.169.254/latest/meta-d
 @asynccontextmanager
 async def shop(database, *, auth="bearer", paging="cursor", **settings):
     """A tenant and its ERP, that have synchronised once; then much has changed in the ERP."""
-    tokens = FakeTokenServer()
+    clock = FakeClock(time.time())
+    tokens = FakeTokenServer(clock)
     async with (
         tokens,
-        FakeRest(auth=auth, paging=paging, page=PAGE, token_server=tokens) as fake,
+        FakeRest(clock, auth=auth, paging=paging, page=PAGE, token_server=tokens) as fake,
         whole(database, fake, tokens, skus=SKUS) as place,
     ):
         for number, sku in enumerate(SKUS):
@@ -44,6 +46,7 @@ async def shop(database, *, auth="bearer", paging="cursor", **settings):
         await place.connect({**fake.settings(), **settings})
         await place.sync()
         assert await place.figures() == ours(fake)
+        clock.now += 3600
         for sku in SKUS[:-1]:
             fake.sold(sku, "1")
         fake.ordered(SKUS[-1], "2")
@@ -76,6 +79,7 @@ async def fails(place, fake, code, kind="FULL"):
     fake.well()
     fake.token_server.well()
     await place.sync(kind)
+    assert (await place.state())["watermarks"] != before["watermarks"]
     await clean(place, fake)
 
 
