@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from cerniq_stock import cron, validate
 from cerniq_stock.erp.config import ErpConfig
 from cerniq_stock.erp.connection import open_source
-from cerniq_stock.erp.csv_source import CsvSettings, Place, open_csv
+from cerniq_stock.erp.csv_source import CsvSettings, Place, naming, open_csv
 from cerniq_stock.erp.guard import Policy
 from cerniq_stock.erp.options import SyncOptions, read_options
 from cerniq_stock.erp.rows import SystemName
@@ -26,6 +26,7 @@ from cerniq_stock.erp.secrets import Place as SealedPlace
 from cerniq_stock.erp.session import Connection
 from cerniq_stock.erp.source import Health, Source, Watermark
 from cerniq_stock.erp.stored import Configuration, read_configuration
+from cerniq_stock.errors import InvalidInputError
 from cerniq_stock.store import integrations as store
 from cerniq_stock.store.integrations import New, Row, Sealed
 from cerniq_stock.views import IntegrationView, NotRewrapped, Rotation
@@ -191,14 +192,23 @@ class Integrations:
 
     @asynccontextmanager
     async def session(
-        self, opened: Opened, *, upload: bytes | None = None
+        self, opened: Opened, *, upload: bytes | None = None, file: str | None = None
     ) -> AsyncIterator[Source]:
-        """Open a session with its source; `upload` is a file that was handed over (CSV_IMPORT)."""
+        """Open a session with its source.
+
+        Of CSV_IMPORT, `upload` is a file that was handed over, and `file` names one below the
+        tenant's folder, instead of what the settings say. Raises InvalidInputError.
+        """
         if isinstance(opened.connection, CsvSettings):
+            usual = opened.connection
+            settings = usual if file is None else naming(usual, file)
+            aside = usual.looks and (upload is not None or file is not None)
             place = Place(self._files, opened.tenant_id)
-            async with open_csv(opened.connection, opened.parse, place, upload=upload) as files:
+            async with open_csv(settings, opened.parse, place, upload=upload, aside=aside) as files:
                 yield files
             return
+        if upload is not None or file is not None:
+            raise InvalidInputError("file", f"{opened.system} is asked; it takes no files")
         assert isinstance(opened.connection, Connection)
         async with open_source(
             opened.system,

@@ -18,7 +18,7 @@ def tell(ok, shop, tmp_path, monkeypatch):
         (tmp_path / shop / "stock.csv").write_text(f"Cod;Stoc\n{lines}\n")
 
     write("LAPTOP-14;1")
-    config = json.dumps({"connection": {"file": "stock.csv"}})
+    config = json.dumps({"connection": {"file": "stock.csv", "settleS": 0}})
     ok("erp", "add", "CSV_IMPORT", "--config", "-", stdin=config)
     return write
 
@@ -75,6 +75,48 @@ def test_what_looks_like_a_mistake_is_refused(ok, cli, tell):
     refused = cli("erp", "sync", "CSV_IMPORT", "--full", "--json")
     assert refused.document["error"]["code"] == "SNAPSHOT_REFUSED"
     ok("erp", "sync", "CSV_IMPORT", "--full", "--force")
+    assert total(ok) == 0
+
+
+def test_a_file_that_is_handed_over_is_tried_and_applied(ok, cli, tell, tmp_path):
+    ok("erp", "sync", "CSV_IMPORT", "--full")
+    file = tmp_path / "by-hand.csv"
+    file.write_text("Cod;Stoc\nLAPTOP-14;40\n")
+    hand_over = "erp", "sync", "CSV_IMPORT", "--file", str(file)
+    dry = ok(*hand_over, "--dry-run", "--json").document
+    updated = dry["statistics"]["productsUpdated"]
+    assert (dry["syncType"], updated, total(ok)) == ("FULL", 1, 1)
+    ok("erp", "apply", dry["syncId"])
+    assert total(ok) == 40
+    ok("erp", "sync", "CSV_IMPORT", "--file", "-", stdin="Cod;Stoc\nLAPTOP-14;41\n")
+    # what lies in the folder is older, and has been read
+    ok("erp", "sync", "CSV_IMPORT")
+    assert total(ok) == 41
+    tell("LAPTOP-14;5")
+    ok("erp", "sync", "CSV_IMPORT")
+    assert total(ok) == 5
+    missing = cli("erp", "sync", "CSV_IMPORT", "--file", str(tmp_path / "none.csv"))
+    assert (missing.exit_code, "none.csv cannot be read" in missing.stderr) == (5, True)
+    nothing = cli("erp", "sync", "CSV_IMPORT", "--file", "-", "--json", stdin="no table\n")
+    assert (nothing.exit_code, nothing.document["error"]["code"]) == (6, "BAD_PAYLOAD")
+
+
+def test_only_files_are_handed_over(ok, cli, tell):
+    connection = {"baseUrl": "https://saga.example", "apiKey": "k", "companyCode": "F1"}
+    ok("erp", "add", "SAGA", "--config", "-", stdin=json.dumps({"connection": connection}))
+    refused = cli("erp", "sync", "SAGA", "--file", "-", "--json", stdin="Cod;Stoc\nA;1\n")
+    assert (refused.exit_code, refused.document["error"]["field"]) == (5, "file")
+
+
+def test_a_file_that_looks_like_a_mistake_is_refused_whatever_was_asked(ok, cli, tell):
+    tell("LAPTOP-14;20\nCHAIR;5")
+    ok("erp", "sync", "CSV_IMPORT")
+    tell("LAPTOP-14;0\nCHAIR;0")
+    for _ in range(2):
+        refused = cli("erp", "sync", "CSV_IMPORT", "--json")
+        assert refused.document["error"]["code"] == "SNAPSHOT_REFUSED"
+    assert total(ok) == 20
+    ok("erp", "sync", "CSV_IMPORT", "--force")
     assert total(ok) == 0
 
 

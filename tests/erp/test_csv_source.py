@@ -122,6 +122,23 @@ async def test_an_upload(read):
     assert await read({}, upload=ONE, since=mark) == ([], mark)
 
 
+async def test_what_is_read_aside_is_no_place_to_go_on_from(read, folder):
+    put(folder / "stock.csv", TWO)
+    assert await read({"file": "stock.csv"}, upload=ONE, aside=True) == (["A", "B"], None)
+
+
+async def test_what_is_news_is_what_is_read_then(opened, folder):
+    put(folder / "stock.csv", ONE)
+    async with opened({"file": "stock.csv"}) as source:
+        assert await source.is_news({"sha256": "0"})
+        put(folder / "stock.csv", TWO)
+        skus = [row.sku async for page in source.everything() for row in page.rows]
+        assert (skus, source.watermark["sha256"]) == (["A", "B"], sha256(ONE).hexdigest())
+        assert not await source.is_news({"sha256": sha256(TWO).hexdigest()})
+    async with opened({}) as source:
+        assert not await source.is_news({"sha256": "0"})
+
+
 async def test_uploads_only_means_nothing_new_and_no_catalogue(opened, read):
     assert await read({}, since={"sha256": "0"}) == ([], None)
     with pytest.raises(RefusedError, match="uploads only"):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cerniq_stock.cli.call import Call, command, top_level
+from cerniq_stock.cli.erp_parse import read_bytes
 from cerniq_stock.cli.options import By, Limit
 from cerniq_stock.cli.output import Shown, Table
 from cerniq_stock.cli.problems import UsageProblemError
@@ -41,11 +42,16 @@ class Decision(StrEnum):
     "erp sync SAGA",
     "erp sync OBLIO --full --dry-run",
     "erp sync SAGA --sku LAPTOP-14 --sku FAINA-25 --strategy merge",
+    "erp sync CSV_IMPORT --file stoc.csv --dry-run",
 )
 async def sync(
     call: Call,
     system: System,
     full: Annotated[bool, typer.Option("--full", help="The whole catalogue.")] = False,
+    file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="This file, of CSV_IMPORT; - is stdin."),
+    ] = None,
     sku: Annotated[
         list[str] | None, typer.Option(metavar="SKU", help="Only this product; repeatable.")
     ] = None,
@@ -60,15 +66,20 @@ async def sync(
         typer.Option(case_sensitive=False, help="Who wins; else as the integration says."),
     ] = None,
 ) -> Shown:
-    """Bring the stock in line with an ERP: what changed since the last time, or all of it."""
+    """Bring the stock in line with an ERP: what changed since the last time, or all of it.
+
+    A file is always the whole catalogue. What the ERP says of single products that cannot be used
+    is told, leaves their stock as it is, and is no error of the command.
+    """
     from cerniq_stock.sync.result import Asked, SyncType  # noqa: PLC0415 - it brings a client
 
     if full and sku:
         raise UsageProblemError("USAGE", "Give --full or --sku, not both")
     kind = SyncType.SELECTIVE if sku else SyncType.FULL if full else SyncType.INCREMENTAL
     asked = Asked(kind=kind, skus=tuple(sku or ()), force=force, dry=dry_run, strategy=strategy)
+    upload = None if file is None else read_bytes(file)
     async with call.syncs() as (syncs, tenant):
-        result = await syncs.run(tenant.id, system, asked)
+        result = await syncs.run(tenant.id, system, asked, upload=upload)
     return _result(result)
 
 

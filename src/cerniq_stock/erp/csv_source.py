@@ -78,6 +78,11 @@ class CsvSettings(Settings):
     settle_s: float = Field(default=5.0, ge=0, le=300)
     """Without an end mark: seconds in which neither size nor time may change."""
 
+    @property
+    def looks(self) -> bool:
+        """Whether there is a place where files are looked for."""
+        return self.file is not None or self.folder is not None
+
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if self.file is not None and self.folder is not None:
@@ -96,6 +101,15 @@ def read_csv_settings(given: Mapping[str, Any]) -> CsvSettings:
     key = ".".join(map(str, fault["loc"])) or "connection"
     reason = fault["msg"].removeprefix("Value error, ")
     raise InvalidInputError(key, f"Connection of CSV_IMPORT: {key}: {reason}")
+
+
+def naming(settings: CsvSettings, file: str) -> CsvSettings:
+    """Return settings by which this one file is read. Raises InvalidInputError for its path."""
+    try:
+        return CsvSettings(file=file, settle_s=settings.settle_s)
+    except ValidationError:
+        what = "file must be a path such as in/stock.csv, below the tenant's own folder"
+    raise InvalidInputError("file", what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +138,7 @@ class CsvSource:
         config: ErpConfig,
         place: Place,
         upload: bytes | None,
+        aside: bool,
         folder: Path,
         threads: ThreadPoolExecutor,
         sleep: Callable[[float], Awaitable[None]],
@@ -133,16 +148,26 @@ class CsvSource:
         self._config = config
         self._place = place
         self._upload = upload
+        self._aside = aside
         self._folder = folder
         self._threads = threads
         self._sleep = sleep
         self._most = most
+        self._found: _Copy | None = None
         self._watermark: Watermark | None = None
 
     @property
     def watermark(self) -> Watermark | None:
-        """Hash and name of the file that was read to its end."""
+        """Hash and name of the file that was read to its end.
+
+        None where that was read beside those that are looked for: the newest of these is no news.
+        """
         return self._watermark
+
+    async def is_news(self, since: Watermark) -> bool:
+        """Tell whether `changed` would bring anything; what was found is what is read next."""
+        self._found = await self._take(settled=True)
+        return self._found is not None and self._found.digest != since.get("sha256")
 
     async def everything(self) -> AsyncIterator[Parsed]:
         """Read the newest complete file, whether it was read before or not."""
@@ -203,10 +228,15 @@ class CsvSource:
             # session was left before this iteration, it is over anyway
             with suppress(RuntimeError):
                 self._threads.submit(pages.close)
-        self._watermark = {"sha256": taken.digest} | ({"name": taken.name} if taken.name else {})
+        if not self._aside:
+            name = {"name": taken.name} if taken.name else {}
+            self._watermark = {"sha256": taken.digest} | name
 
     async def _take(self, *, settled: bool) -> _Copy | None:
         """Copy what is to be read; None where there are only uploads and this is none."""
+        if self._found is not None:
+            found, self._found = self._found, None
+            return found
         if self._upload is not None:
             return await self._in_thread(self._keep_upload)
         folder, name = self._where()
@@ -275,17 +305,20 @@ async def open_csv(
     place: Place,
     *,
     upload: bytes | None = None,
+    aside: bool = False,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     most: int = MAX_BYTES,
 ) -> AsyncIterator[CsvSource]:
     """Open a session with a tenant's files, or with the bytes that are handed over.
 
-    `sleep` waits for files to get complete; `most` is how many bytes one may have.
+    What is read `aside` is no place to go on from. `sleep` waits for files to get complete; `most`
+    is how many bytes one may have.
     """
     threads = ThreadPoolExecutor(1, "csv")
     folder = tempfile.TemporaryDirectory(prefix="cerniq-csv-", ignore_cleanup_errors=True)
     try:
-        yield CsvSource(settings, config, place, upload, Path(folder.name), threads, sleep, most)
+        path = Path(folder.name)
+        yield CsvSource(settings, config, place, upload, aside, path, threads, sleep, most)
     finally:
         # after whatever it is doing still, without keeping the loop
         threads.submit(folder.cleanup)

@@ -212,12 +212,16 @@ class CheckExpired(Payload):
 
 
 class SyncErp(Payload):
-    """`stock:sync:erp` (§4.3). Without `conflict_resolution` the integration's own counts."""
+    """`stock:sync:erp` (§4.3). Without `conflict_resolution` the integration's own counts.
+
+    `file`, of CSV_IMPORT, names one below the tenant's folder: bytes do not travel in payloads.
+    """
 
     erp_system: SystemName
     sync_type: SyncType = SyncType.INCREMENTAL
     skus: Annotated[tuple[str, ...], Field(max_length=10_000)] = ()
     webhook_payload: Any = None
+    file: str | None = None
     force_update: bool = False
     dry_run: bool = False
     conflict_resolution: Strategy | None = None
@@ -234,6 +238,7 @@ class SyncErp(Payload):
             kind=self.sync_type,
             skus=self.skus,
             payload=self.webhook_payload,
+            file=self.file,
             force=self.force_update,
             dry=self.dry_run,
             strategy=self.conflict_resolution,

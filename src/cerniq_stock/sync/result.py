@@ -38,11 +38,13 @@ class Plan:
 class Asked:
     """What to synchronise, and how. `strategy` None: as the integration says.
 
-    With a `plan` exactly that is applied.
+    `file` names one below the tenant's folder, instead of the usual one. With a `plan` exactly that
+    is applied.
     """
 
     kind: SyncType = SyncType.INCREMENTAL
     skus: tuple[str, ...] = ()
+    file: str | None = None
     payload: Any = None
     force: bool = False
     dry: bool = False

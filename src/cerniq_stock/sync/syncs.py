@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from cerniq_stock.domain.sync import Strategy
+from cerniq_stock.erp.csv_source import CsvSource
 from cerniq_stock.erp.options import SyncOptions
 from cerniq_stock.erp.rows import ErpRow, Parsed
 from cerniq_stock.erp.source import Health, Sale, Watermark
 from cerniq_stock.erp.systems import SYSTEMS
+from cerniq_stock.erp.trouble import ErpError
 from cerniq_stock.errors import InvalidInputError, NotFoundError
 from cerniq_stock.integrations import Integrations, Opened
 from cerniq_stock.store.database import as_tenant
@@ -42,13 +46,25 @@ class Syncs:
         self.review = Review(dsn, app)
 
     async def run(
-        self, tenant_id: UUID, system: str, asked: Asked, *, progress: Progress = _silent
+        self,
+        tenant_id: UUID,
+        system: str,
+        asked: Asked,
+        *,
+        upload: bytes | None = None,
+        progress: Progress = _silent,
     ) -> SyncResult:
-        """Synchronise. Raises NotFoundError, BusyError, SnapshotRefusedError, ErpError."""
+        """Synchronise; of CSV_IMPORT with an `upload`, if there is one.
+
+        Raises NotFoundError, InvalidInputError, BusyError, SnapshotRefusedError, ErpError.
+        """
         opened = await self._opened(tenant_id, system)
         can = SYSTEMS[opened.system].capabilities
-        run = Run(self._dsn, await self._integration(opened), asked, progress=progress)
-        async with self._integrations.session(opened) as source:
+        integration = await self._integration(opened)
+        async with self._integrations.session(opened, upload=upload, file=asked.file) as source:
+            if isinstance(source, CsvSource):
+                asked = await _whole_file(source, asked, opened, given=upload is not None)
+            run = Run(self._dsn, integration, asked, progress=progress)
             return await run.result(source, incremental=can.incremental, by_sku=can.by_sku)
 
     async def apply(self, tenant_id: UUID, sync_id: str) -> SyncResult:
@@ -110,6 +126,16 @@ class Syncs:
             watermark=opened.watermark,
             revision=opened.revision,
         )
+
+
+async def _whole_file(source: CsvSource, asked: Asked, opened: Opened, *, given: bool) -> Asked:
+    """A file that is news is the whole catalogue, with all that guards one, whoever asks."""
+    if asked.kind is not SyncType.INCREMENTAL:
+        return asked
+    news = given or asked.file is not None or opened.watermark is None
+    with suppress(ErpError):  # the run will meet it, too, and log it
+        news = news or await source.is_news(opened.watermark or {})
+    return replace(asked, kind=SyncType.FULL) if news else asked
 
 
 class _Planned:
