@@ -25,7 +25,7 @@ from cerniq_stock.erp.secrets import Keys, SecretsError, rewrap, seal, unseal
 from cerniq_stock.erp.secrets import Place as SealedPlace
 from cerniq_stock.erp.session import Connection
 from cerniq_stock.erp.source import Health, Source, Watermark
-from cerniq_stock.erp.stored import Configuration, read_configuration
+from cerniq_stock.erp.stored import Configuration, check_push, read_configuration
 from cerniq_stock.errors import InvalidInputError
 from cerniq_stock.store import integrations as store
 from cerniq_stock.store.integrations import New, Row, Sealed
@@ -101,14 +101,16 @@ class Integrations:
         InvalidInputError naming the key, SecretsError, and NotFoundError for the tenant.
         """
         tenant_id, system, id_ = validate.uuid("tenantId", tenant_id), _system(system), uuid4()
+        read, chosen = read_configuration(system, config), read_options(options or {})
+        check_push(system, read, chosen)
         new = New(
             id_,
             system,
             validate.text("name", name, most=MAX_NAME),
             enabled,
-            self._sealed(tenant_id, id_, read_configuration(system, config)),
+            self._sealed(tenant_id, id_, read),
             _schedule(schedule),
-            read_options(options or {}).chosen(),
+            chosen.chosen(),
         )
         await store.insert(self._app, tenant_id, new)
         return await self.get(tenant_id, system)
@@ -129,13 +131,18 @@ class Integrations:
         """
         row = await self._find(tenant_id, system)
         read = None if config is None else read_configuration(_system(system), config)
+        chosen = None if options is None else read_options(options)
+        if (chosen is not None and chosen.push) or (read is not None and row.options.get("push")):
+            check_push(
+                _system(system), read or self._unsealed(row), chosen or read_options(row.options)
+            )
         await store.update(
             self._app,
             row.tenant_id,
             row.id,
             name=validate.optional_text("name", name, most=MAX_NAME),
             enabled=enabled,
-            options=None if options is None else read_options(options).chosen(),
+            options=None if chosen is None else chosen.chosen(),
             sealed=None if read is None else self._sealed(row.tenant_id, row.id, read),
         )
         return await self.get(tenant_id, system)

@@ -1,6 +1,7 @@
 """Schedules: each occurrence once, none lost, none doubled when the clock is changed."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -149,6 +150,22 @@ async def test_integrations_get_the_common_schedule_or_their_own(town, superuser
         "SELECT count(*) FROM job_schedules WHERE tenant_id = $1 AND expression = 'never at all'",
         town.tenant,
     )
+
+
+async def test_pushes_are_of_those_alone_that_have_them_switched_on(town, superuser):
+    pushing = [("SAP_B1", True, True), ("CUSTOM_API", True, False), ("SENIOR", False, True)]
+    for system, enabled, push in [*pushing, ("OBLIO", True, None)]:
+        await superuser.execute(
+            "INSERT INTO erp_integrations (tenant_id, erp_system, name, config_encrypted, enabled,"
+            " options) VALUES ($1, $2, $2, '', $3, $4)",
+            *(town.tenant, system, enabled, "{}" if push is None else json.dumps({"push": push})),
+        )
+    scheduler, now = Scheduler(town.operator, town.queue), datetime.now(UTC)
+    for added in (1, 0):
+        assert await scheduler.fan_out("scheduled-erp-push", now) == added
+    (job,) = await town.queue.jobs(town.tenant)
+    whose = {"tenantId": str(town.tenant), "erpSystem": "SAP_B1"}
+    assert (job.name, job.payload) == ("stock:push:erp", whose)
 
 
 async def test_an_expression_that_is_none_any_more_is_followed_no_longer(town, superuser):

@@ -119,8 +119,8 @@ async def test_changes(integrations, superuser):
     await superuser.execute("""UPDATE erp_integrations SET watermark = '{"since": 1}'""")
     view = await integrations.change(ONE.id, "SAGA", name="Other", enabled=False)
     assert (view.name, view.enabled) == ("Other", False)
-    view = await integrations.change(ONE.id, "SAGA", options={"push": True})
-    assert (view.options, view.name) == ({"push": True}, "Other")
+    view = await integrations.change(ONE.id, "SAGA", options={"syncPrices": False})
+    assert (view.options, view.name) == ({"syncPrices": False}, "Other")
     opened = await integrations.open(ONE.id, "SAGA")
     assert (opened.watermark, opened.revision, opened.enabled) == ({"since": 1}, 1, False)
     assert (await integrations.schedule(ONE.id, "SAGA", "0 3 * * *")).sync_schedule == "0 3 * * *"

@@ -217,3 +217,20 @@ async def test_a_revision_that_fails_leaves_the_one_before(empty, superuser):
     assert await structure(superuser) == before
     await superuser.execute("DROP TABLE stock_commands")
     assert await migrate(empty) == ("0002", head())
+
+
+async def test_who_has_pushes_switched_on_already_has_them_from_then_on(empty, superuser):
+    await migrate(empty, target="0016")
+    await superuser.execute(f"INSERT INTO tenants (id, name) VALUES ('{uid('tenant')}', 'Shop')")
+    for system, options in (("ON", '{"push": true}'), ("OFF", '{"push": false}'), ("NEVER", "{}")):
+        await superuser.execute(
+            "INSERT INTO erp_integrations (tenant_id, erp_system, name, config_encrypted, options)"
+            " VALUES ($1, $2, 'x', '', $3)",
+            *(uid("tenant"), system, options),
+        )
+    began = await superuser.fetchval("SELECT now()")
+    await migrate(empty)
+    since = await superuser.fetch("SELECT erp_system, lower(push_times) FROM erp_integrations")
+    found = dict(row for row in since if row[1] is not None)
+    assert found.keys() == {"ON"}
+    assert found["ON"] > began

@@ -44,8 +44,8 @@ INSERT INTO sync_conflicts (tenant_id, id, integration_id, erp_system, sync_id, 
 VALUES ('{tenant}', 'c1', '{deal}', 'ERP', 's1', '{product}', 'A', 'MAIN', 'stock_total', 'REVIEW',
     1, 2, now(), now());
 INSERT INTO sync_plans (tenant_id, sync_id, place, sku) VALUES ('{tenant}', 's1', 1, 'A');
-INSERT INTO erp_pushes (tenant_id, integration_id, movement_id, product_id, sku, warehouse, quantity,
-    sold_at, batch, state)
+INSERT INTO erp_pushes (tenant_id, integration_id, movement_id, product_id, sku, warehouse,
+    quantity, sold_at, batch, state)
 VALUES ('{tenant}', '{deal}', 'm1', '{product}', 'A', 'MAIN', 1, now(), 'b1', 'SENDING');
 INSERT INTO stock_orders (tenant_id, id, status, created_at, updated_at)
 VALUES ('{tenant}', '{order}', 'PARTLY_DELIVERED', now(), now());

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cerniq_stock.erp import sap_b1_push
 from cerniq_stock.erp.config import ErpConfig, read_config
 from cerniq_stock.erp.custom_api_session import opener
 from cerniq_stock.erp.custom_api_settings import CustomApiConnection
@@ -17,7 +18,7 @@ from cerniq_stock.erp.rows import SystemName
 from cerniq_stock.erp.saga_session import SagaConnection, open_saga
 from cerniq_stock.erp.sap_b1_session import SapB1Connection, open_sap_b1
 from cerniq_stock.erp.session import Connection, Dial
-from cerniq_stock.erp.source import OpenSource, Source
+from cerniq_stock.erp.source import Booking, OpenSource, Source
 from cerniq_stock.erp.systems import SYSTEMS, Capabilities
 from cerniq_stock.errors import InvalidInputError
 
@@ -66,6 +67,19 @@ def capabilities(system: SystemName, connection: Connection | None = None) -> Ca
     can = SYSTEMS[system].capabilities
     pushes = isinstance(connection, CustomApiConnection) and connection.push is not None
     return replace(can, push=True) if pushes else can
+
+
+def booking(connection: object, parse: ErpConfig) -> Booking | None:
+    """Return how a connection takes sales; None: it takes none."""
+    match connection:
+        case SapB1Connection():
+            places = connection.stock != "totals"
+            return Booking(sap_b1_push.MOST, finds_repeats=True, places=places)
+        case CustomApiConnection(push=push) if push is not None:
+            mapped = parse.field_mapping is not None and parse.field_mapping.warehouse is not None
+            return Booking(push.most, finds_repeats=push.lookup is not None, places=mapped)
+        case _:
+            return None
 
 
 def read_connection(system: SystemName, given: Mapping[str, Any]) -> Connection:

@@ -102,7 +102,7 @@ class PushLine(Settings):
 
 
 class Push(Settings):
-    """How sales are booked: one POST for all of them.
+    """How sales are booked: one POST for several of them, `most` at once.
 
     `lookup` is a path with `{id}` where an earlier booking is found; 404 or an empty list says that
     there is none. `document` is where both answers have the number of the document.
@@ -117,6 +117,7 @@ class Push(Settings):
     line: PushLine = PushLine()
     constants: dict[str, str | int | bool] = Field(default_factory=dict)
     quantity_as: Literal["number", "text"] = "number"
+    most: int = Field(default=100, ge=1, le=1000)
 
 
 class CustomApiConnection(Connection):

@@ -20,6 +20,8 @@ from cerniq_stock.erp.trouble import BadAnswerError, ErpError, RefusedError
 ISSUES, RECEIPTS = "InventoryGenExits", "InventoryGenEntries"
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _LONGEST_REMARK = 254
+MOST = 6
+"""Sales of one document: so many ids fit into its remarks, were they UUIDs."""
 _NEGATIVE_STOCK = "-10"
 
 

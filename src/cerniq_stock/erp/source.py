@@ -37,6 +37,20 @@ class Sale:
     quantity: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """How a connection takes sales.
+
+    `most` of them fit into one document. `finds_repeats`: what is pushed once more, the same sales
+    together, is looked for first; without it only the ERP itself can know the key. `places`: it is
+    told from which warehouse.
+    """
+
+    most: int
+    finds_repeats: bool
+    places: bool
+
+
 class Source(Protocol):
     """A session, entered and left by `async with`. Everything raises ErpError, and PayloadError.
 
@@ -74,7 +88,8 @@ class Source(Protocol):
     async def push(self, sales: Sequence[Sale]) -> str | None:
         """Book sales in the ERP, all or none; of systems with `push` only.
 
-        Returns the ERP's own document number. Looks first whether it is there already.
+        Returns the ERP's own document number. Looks first whether it is there already, which may
+        be found for the same sales together only. `Booking` says what a connection takes.
         """
         ...
 

@@ -13,9 +13,9 @@ from pydantic import BaseModel, SecretStr
 from pydantic_core import to_jsonable_python
 
 from cerniq_stock.erp.config import ErpConfig, read_config
-from cerniq_stock.erp.connection import read_connection
+from cerniq_stock.erp.connection import booking, read_connection
 from cerniq_stock.erp.csv_source import read_csv_settings
-from cerniq_stock.erp.options import read_object
+from cerniq_stock.erp.options import SyncOptions, read_object
 from cerniq_stock.erp.rows import SystemName
 from cerniq_stock.errors import InvalidInputError
 
@@ -70,6 +70,15 @@ def read_configuration(system: SystemName, data: bytes | str | Mapping[str, Any]
     if len(read.written()) > MAX_BYTES:
         raise InvalidInputError("config", f"The config has more than {MAX_BYTES:,} bytes")
     return read
+
+
+def check_push(system: SystemName, read: Configuration, options: SyncOptions) -> None:
+    """Refuse to switch `push` on where nothing can be booked. Raises InvalidInputError."""
+    if not options.push or booking(read.connection, read.parse) is not None:
+        return
+    if system in _MAPPED:
+        raise InvalidInputError("push", f"{system} books no sales without its push settings")
+    raise InvalidInputError("push", f"{system} takes no sales: push cannot be switched on")
 
 
 def _connection(system: SystemName, given: Mapping[str, Any]) -> BaseModel:

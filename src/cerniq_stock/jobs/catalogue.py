@@ -16,6 +16,7 @@ from cerniq_stock.jobs.payloads import (
     Dispatch,
     OfOrder,
     PartsOfOrder,
+    PushErp,
     ReserveCreate,
     ReserveRelease,
     SyncErp,
@@ -76,12 +77,12 @@ def _stock(name: str, payload: type[BaseModel], handler: Handler) -> Kind:
     )
 
 
-def _sync(name: str, payload: type[BaseModel]) -> Kind:
-    """A job that asks an ERP (§4.1, job 28)."""
+def _erp(name: str, payload: type[BaseModel], handler: Handler = handlers.sync) -> Kind:
+    """A job that speaks with an ERP (§4.1, job 28)."""
     return Kind(
         name=name,
         payload=payload,
-        handler=handlers.sync,
+        handler=handler,
         concurrency=5,
         timeout_s=120,
         attempts=5,
@@ -109,8 +110,9 @@ def _tidying(name: str, payload: type[BaseModel], handler: Handler, *, concurren
 _KINDS = (
     _stock("stock:reserve:create", ReserveCreate, handlers.reserve_create),
     _stock("stock:reserve:release", ReserveRelease, handlers.reserve_release),
-    _sync("stock:sync:erp", SyncErp),
-    _sync("stock:sync:oblio", SyncOblio),
+    _erp("stock:sync:erp", SyncErp),
+    _erp("stock:sync:oblio", SyncOblio),
+    _erp("stock:push:erp", PushErp, handlers.push),
     _stock("stock:reserve:order", OfOrder, handlers.reserve_order),
     _stock("stock:release:order", PartsOfOrder, handlers.release_order),
     _stock("stock:deduct:delivered", PartsOfOrder, handlers.deduct_delivered),

@@ -18,16 +18,21 @@ from cerniq_stock.jobs.payloads import (
     Dispatch,
     OfOrder,
     PartsOfOrder,
+    PushErp,
     ReserveCreate,
     ReserveRelease,
     SyncErp,
 )
 from cerniq_stock.service import Stock
+from cerniq_stock.sync.push import PushResult
 from cerniq_stock.sync.result import SyncResult
 from cerniq_stock.sync.syncs import Syncs
 from cerniq_stock.wire import to_wire
 
 Document = dict[str, Any]
+
+PUSHING_S = 80.0
+"""A job of pushes begins no document after that; the next one goes on."""
 
 
 class NotConfiguredError(Exception):
@@ -144,8 +149,20 @@ async def sync(running: Running, asked: SyncErp) -> SyncResult:
             asked.tenant_id, asked.erp_system, asked.asked(), progress=running.progress
         )
     except NotFoundError:
-        of = f"Tenant {asked.tenant_id} has no integration with {asked.erp_system} configured"
-        raise NotConfiguredError(of) from None
+        raise _not_configured(asked) from None
+
+
+async def push(running: Running, asked: PushErp) -> PushResult:
+    """Tell an ERP what was sold. What it does not take now is sent by a later job."""
+    try:
+        return await running.syncs.pushes.run(asked.tenant_id, asked.erp_system, most_s=PUSHING_S)
+    except NotFoundError:
+        raise _not_configured(asked) from None
+
+
+def _not_configured(asked: SyncErp | PushErp) -> NotConfiguredError:
+    of = f"Tenant {asked.tenant_id} has no integration with {asked.erp_system} configured"
+    return NotConfiguredError(of)
 
 
 async def dispatch(running: Running, asked: Dispatch) -> Document:

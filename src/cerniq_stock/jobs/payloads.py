@@ -257,6 +257,12 @@ class SyncOblio(SyncErp):
     erp_system: Annotated[SystemName, AfterValidator(_oblio)] = SystemName.OBLIO
 
 
+class PushErp(Payload):
+    """`stock:push:erp`: tell an ERP what was sold, where that is switched on."""
+
+    erp_system: SystemName
+
+
 class Dispatch(Wire):
     """A schedule came due: fan out one job for each tenant (READING 31)."""
 

@@ -202,7 +202,8 @@ SELECT id FROM cerniq.tenants ORDER BY id;
 
 -- name: integrations
 -- Those that follow the common schedule, or that have one of their own.
-SELECT tenant_id, id, erp_system, sync_schedule FROM cerniq.erp_integrations WHERE enabled;
+SELECT tenant_id, id, erp_system, sync_schedule, coalesce(options -> 'push' = 'true', false) AS push
+FROM cerniq.erp_integrations WHERE enabled;
 
 -- name: schedules
 SELECT tenant_id, name, expression, timezone, next_at FROM cerniq.job_schedules;

@@ -25,6 +25,7 @@ from cerniq_stock.store.trouble import LOST
 log = structlog.get_logger("cerniq_stock.jobs")
 
 EVERY_QUARTER = "*/15 * * * *"
+EVERY_FIVE = "*/5 * * * *"
 CHUNK = 500
 LOOK_AGAIN_S = 30.0
 RETRY_S = 1.0
@@ -40,9 +41,10 @@ class Schedule:
 
 
 SCHEDULES = (
-    Schedule("check-expired-reservations", "*/5 * * * *"),
+    Schedule("check-expired-reservations", EVERY_FIVE),
     Schedule("scheduled-erp-sync", EVERY_QUARTER),
     Schedule("scheduled-oblio-sync", EVERY_QUARTER),
+    Schedule("scheduled-erp-push", EVERY_FIVE),
     Schedule("daily-full-sync", "0 2 * * *"),
 )
 OWN = "own-sync/"
@@ -57,6 +59,7 @@ class Integration:
     id: UUID
     erp_system: str
     sync_schedule: str | None
+    push: bool = False
 
     @property
     def own_schedule(self) -> str | None:
@@ -76,6 +79,12 @@ def targets(
     if schedule == "check-expired-reservations":
         for tenant_id in tenants:
             yield tenant_id, "stock:reserve:check-expired", {"tenantId": str(tenant_id)}
+        return
+    if schedule == "scheduled-erp-push":
+        for x in integrations:
+            if x.push:
+                whose = {"tenantId": str(x.tenant_id), "erpSystem": x.erp_system}
+                yield x.tenant_id, "stock:push:erp", whose
         return
     sync_type = "FULL" if schedule == "daily-full-sync" else "INCREMENTAL"
     for x in integrations:

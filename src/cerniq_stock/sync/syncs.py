@@ -20,6 +20,7 @@ from cerniq_stock.errors import InvalidInputError, NotFoundError
 from cerniq_stock.integrations import Integrations, Opened
 from cerniq_stock.store.database import as_tenant
 from cerniq_stock.store.syncing import SQL
+from cerniq_stock.sync.push import Pushes
 from cerniq_stock.sync.result import Asked, Plan, SyncResult, SyncType
 from cerniq_stock.sync.review import Review
 from cerniq_stock.sync.run import Integration, Progress, Run
@@ -44,6 +45,7 @@ class Syncs:
         self._app = app
         self._integrations = integrations
         self.review = Review(dsn, app)
+        self.pushes = Pushes(dsn, app, integrations)
 
     async def run(
         self,

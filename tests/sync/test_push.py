@@ -1,0 +1,521 @@
+"""Sales told to ERPs: off by default, once each, whatever ends in between."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from cerniq_stock.domain.commands import Item
+from cerniq_stock.erp import sap_b1_push
+from cerniq_stock.erp.fakes.base import FakeServer, Reply, Request
+from cerniq_stock.erp.fakes.rest import FIELDS, FakeRest
+from cerniq_stock.erp.fakes.sap_b1 import ENTRIES, EXITS, FakeSapB1
+from cerniq_stock.erp.guard import Policy
+from cerniq_stock.erp.secrets import new_key, read_keys
+from cerniq_stock.erp.trouble import UnauthorizedError
+from cerniq_stock.errors import InvalidInputError, NotFoundError
+from cerniq_stock.integrations import Integrations
+from cerniq_stock.store.catalog import NewProduct, NewTenant
+from cerniq_stock.store.database import connect, create_pool
+from cerniq_stock.store.pushing import push_turn
+from cerniq_stock.store.syncing import BusyError
+from cerniq_stock.sync.push import OVERLAP, Pushes, PushOffError, PushResult
+from cerniq_stock.sync.result import Asked, SyncResult, SyncType
+from cerniq_stock.sync.syncs import Syncs
+from tests.sync.conftest import Shop
+
+SAP, REST = "SAP_B1", "CUSTOM_API"
+PLACES = {"01": "MAIN", "02": "DEPOT"}
+PUSH = {"path": "/sales", "lookup": "/sales/{id}"}
+KEYS = read_keys(new_key("k1"), None)
+
+
+class Till:
+    """The shop with two ERPs that have twenty of everything, as the shop has."""
+
+    def __init__(self, shop: Shop, app: asyncpg.Pool, operator: asyncpg.Pool) -> None:
+        self.shop, self.tenant, self.app, self.operator = shop, shop.tenant, app, operator
+
+    async def open(self, stack: AsyncExitStack) -> "Till":
+        self.sap = await stack.enter_async_context(FakeSapB1(warehouses=tuple(PLACES)))
+        self.rest = await stack.enter_async_context(FakeRest())
+        fakes: tuple[FakeServer, ...] = self.sap, self.rest
+        policy = Policy.parse(" ".join(f"127.0.0.1:{fake.port}" for fake in fakes))
+        self.integrations = Integrations(self.app, self.operator, keys=lambda: KEYS, policy=policy)
+        self.pushes = Pushes(self.shop.stock.dsn, self.app, self.integrations, settle_s=0)
+        self.syncs = Syncs(self.shop.stock.dsn, self.app, self.integrations)
+        for sku in "ABC":
+            self.sap.received(sku, "20")
+            self.rest.received(sku, "20")
+            await self.shop.stock.receive(self.tenant, sku, 20)
+        return self
+
+    def config(self, system: str, **more: Any) -> dict[str, Any]:
+        if system == SAP:
+            return {"connection": self.sap.settings() | more}
+        given = {**self.rest.settings(), "push": PUSH, **more}
+        return {"connection": given, "parse": {"field_mapping": FIELDS}}
+
+    async def connect(self, system: str = SAP, *, on: bool = True, **more: Any) -> None:
+        await self.integrations.add(
+            self.tenant,
+            system,
+            name=system,
+            config=self.config(system, **more),
+            options={"push": on, "warehouses": PLACES},
+        )
+
+    async def switch(self, *, on: bool, system: str = SAP) -> None:
+        options = {"push": on, "warehouses": PLACES}
+        await self.integrations.change(self.tenant, system, options=options)
+
+    async def sell(self, sku: str, quantity: Any = 1, tenant: UUID | None = None) -> None:
+        of, stock = tenant or self.tenant, self.shop.stock
+        order = uuid4()
+        await stock.create_order(of, order, [Item(sku, Decimal(quantity))])
+        sold = await stock.deduct_order(of, order)
+        assert sold.success, sold  # type: ignore[union-attr] - not refused
+
+    async def push(self, system: str = SAP) -> PushResult:
+        return await self.pushes.run(self.tenant, system)
+
+    async def sync(self, system: str = SAP) -> SyncResult:
+        return await self.syncs.run(self.tenant, system, Asked(kind=SyncType.FULL))
+
+    async def states(self, system: str = SAP) -> Counter[str]:
+        rows = await self.pushes.listed(self.tenant, system, limit=1000)
+        return Counter(row.state for row in rows)
+
+    def booked(self, kind: str = EXITS) -> list[dict[str, int]]:
+        """What SAP's documents are of."""
+        return [
+            dict(Counter[str]({x["ItemCode"]: x["Quantity"] for x in one["DocumentLines"]}))
+            for one in self.sap.documents[kind]
+        ]
+
+
+@pytest.fixture
+async def till(shop: Shop) -> AsyncIterator[Till]:
+    async with AsyncExitStack() as stack:
+        dsn = shop.stock.dsn
+        app = await stack.enter_async_context(create_pool(dsn, "cerniq_app", max_size=4))
+        operator = await stack.enter_async_context(create_pool(dsn, "cerniq_operator", max_size=2))
+        yield await Till(shop, app, operator).open(stack)
+
+
+def posts(kind: str, then: Callable[[], Reply | None]) -> Callable[[Request], Reply | None]:
+    """A trouble of what is booked, and not of what is looked for."""
+    return lambda request: then() if request.method == "POST" and kind in request.path else None
+
+
+# -- off and on -------------------------------------------------------------------------------
+
+
+async def test_by_default_nothing_is_sent(till):
+    await till.connect(on=False)
+    await till.sell("A")
+    with pytest.raises(PushOffError, match="push is off"):
+        await till.push()
+    assert till.sap.requests == []
+    assert await till.states() == {}
+
+
+async def test_each_sale_is_booked_once_however_often_it_is_pushed(till):
+    await till.connect()
+    await till.sell("A", 3)
+    await till.sell("C", "2.5")
+    first = await till.push()
+    assert (first.success, first.booked, first.waiting, first.documents) == (True, 2, 0, ("7001",))
+    asked = len(till.sap.requests)
+    assert (await till.push()).booked == 0
+    assert len(till.sap.requests) == asked, "nothing new: the ERP is not asked"
+    await till.sell("B")
+    assert (await till.push()).documents == ("7002",)
+    assert till.booked() == [{"A": 3, "C": Decimal("2.5")}, {"B": 1}]
+    (newest, *_) = await till.pushes.listed(till.tenant, SAP)
+    assert (newest.sku, newest.state, newest.document, newest.attempts) == (
+        "B",
+        "BOOKED",
+        "7002",
+        1,
+    )
+
+
+async def test_only_sales_and_returns_and_only_since_it_was_switched_on(till):
+    await till.sell("A", 5)
+    await till.connect()
+    stock = till.shop.stock
+    await stock.receive(till.tenant, "A", 4)
+    await stock.adjust(till.tenant, "A", total=-1)
+    await stock.reserve(till.tenant, till.shop.negotiation, [Item("B", 2)])
+    held = await stock.reserve(till.tenant, till.shop.negotiation, [Item("A", 2)], type="HARD")
+    await till.sync()  # what the ERP tells is not told to it
+    assert (await till.push()).booked == 0
+    await stock.consume(till.tenant, held.reservation_id)
+    await stock.take_back(till.tenant, "A", 1)
+    await till.push()
+    assert (till.booked(), till.booked(ENTRIES)) == ([{"A": 2}], [{"A": 1}])
+
+
+async def test_what_is_sold_while_it_is_off_is_somebody_elses_and_what_was_sold_before_is_not(till):
+    """Not twice, not silently lost: what was sold while it was on is sent when it is on again."""
+    await till.connect()
+    await till.sell("A", 1)
+    await till.switch(on=False)
+    await till.sell("A", 2)
+    await till.switch(on=True)
+    await till.sell("A", 4)
+    await till.switch(on=False)
+    await till.switch(on=True)
+    await till.integrations.change(till.tenant, SAP, config=till.config(SAP))
+    assert (await till.push()).booked == 2
+    assert till.sap.shelves["A", "01"]["InStock"] == 15
+
+
+async def test_a_pause_loses_nothing(till):
+    await till.connect()
+    await till.integrations.change(till.tenant, SAP, enabled=False)
+    await till.sell("A", 2)
+    with pytest.raises(PushOffError, match="disabled"):
+        await till.push()
+    await till.integrations.change(till.tenant, SAP, enabled=True)
+    assert (await till.push()).booked == 1
+
+
+@pytest.mark.parametrize("system", ["SAGA", "OBLIO", "MICROSOFT_BC", "CSV_IMPORT"])
+async def test_what_takes_no_sales_cannot_be_switched_on(till, system):
+    configs = {
+        "SAGA": {"base_url": "https://a.example", "api_key": "k", "company_code": "F"},
+        "OBLIO": {"email": "a@b.example", "secret": "s", "cif": "RO123"},
+        "MICROSOFT_BC": {"tenant_id": "t", "company": "c", "client_id": "i", "client_secret": "s"},
+        "CSV_IMPORT": {},
+    }
+    if system == "SAGA":
+        await till.integrations.remove(till.tenant, "SAGA")  # that of the other tests
+    given = {"name": "x", "config": {"connection": configs[system]}}
+    with pytest.raises(InvalidInputError, match=f"{system} takes no sales") as caught:
+        await till.integrations.add(till.tenant, system, options={"push": True}, **given)
+    assert caught.value.field == "push"
+    await till.integrations.add(till.tenant, system, **given)
+    with pytest.raises(InvalidInputError, match=f"{system} takes no sales"):
+        await till.integrations.change(till.tenant, system, options={"push": True})
+
+
+async def test_an_interface_of_ones_own_takes_sales_only_where_it_says_how(till):
+    with pytest.raises(InvalidInputError, match="without its push settings"):
+        await till.connect(REST, push=None)
+    await till.connect(REST)
+    with pytest.raises(InvalidInputError, match="without its push settings"):
+        await till.integrations.change(till.tenant, REST, config=till.config(REST, push=None))
+    await till.switch(on=False, system=REST)
+    await till.integrations.change(till.tenant, REST, config=till.config(REST, push=None))
+
+
+# -- documents --------------------------------------------------------------------------------
+
+
+async def test_a_document_takes_so_many_and_what_came_back_has_its_own(till):
+    await till.connect()
+    for _ in range(14):
+        await till.sell("A")
+    for _ in range(2):
+        await till.shop.stock.take_back(till.tenant, "B", 1)
+    result = await till.push()
+    assert (result.booked, result.waiting, result.more) == (16, 0, False)
+    remarks = [one["Comments"].count("(") for one in till.sap.documents[EXITS]]
+    assert remarks == [sap_b1_push.MOST, sap_b1_push.MOST, 2]
+    assert [one["Comments"].count("(") for one in till.sap.documents[ENTRIES]] == [2]
+    assert till.sap.shelves["A", "01"]["InStock"] == 6
+    assert till.sap.shelves["B", "01"]["InStock"] == 22
+
+
+async def test_one_that_is_refused_holds_up_no_other(till):
+    await till.connect()
+    for sku in ("A", "NEW", "B"):
+        if sku == "NEW":
+            await till.shop.stock.import_products(till.tenant, [NewProduct("NEW", "New")])
+            await till.shop.stock.receive(till.tenant, "NEW", 5)
+        await till.sell(sku)
+    result = await till.push()
+    assert (result.success, result.booked, result.refused, result.waiting) == (False, 2, 1, 0)
+    (refused,) = result.errors
+    assert (refused.sku, refused.code) == ("NEW", "REFUSED")
+    assert till.booked() == [{"A": 1}, {"B": 1}]
+    (kept,) = await till.pushes.listed(till.tenant, SAP, state="REFUSED")
+    assert "not known there" in (kept.error or "")
+    asked = len(till.sap.requests)
+    assert (await till.push()).refused == 0
+    assert len(till.sap.requests) == asked, "it is not sent again by itself"
+
+    till.sap.received("NEW", "5")
+    with pytest.raises(NotFoundError, match="No sale 01XYZ was refused"):
+        await till.pushes.again(till.tenant, SAP, [kept.movement_id, "01XYZ"])
+    assert await till.pushes.again(till.tenant, SAP, [kept.movement_id]) == 1
+    assert (await till.push()).booked == 1
+    assert await till.states() == {"BOOKED": 3}
+    assert await till.pushes.again(till.tenant, SAP) == 0
+
+
+async def test_only_the_warehouses_that_the_erp_tells_of(till):
+    """Another ERP may have the others; one that was never read is told of all."""
+    await till.connect(REST)
+    await till.sync(REST)
+    stock, tenant = till.shop.stock, till.tenant
+    await stock.receive(tenant, "A", 5, warehouse="DEPOT")
+    await stock.take_back(tenant, "A", 1, warehouse="DEPOT")
+    await till.sell("A", 2)
+    assert (await till.push(REST)).booked == 1
+    till.rest.received("A", "6", "02")
+    await till.sync(REST)
+    await stock.take_back(tenant, "A", 1, warehouse="DEPOT")
+    await till.push(REST)  # the last hour's of that warehouse, too
+    assert [till.rest.figures()["A", place][0] for place in PLACES] == [18, 8]
+
+
+async def test_figures_of_all_warehouses_together_are_those_of_the_first(till):
+    await till.connect(stock="totals")
+    await till.shop.stock.take_back(till.tenant, "A", 1, warehouse="DEPOT")
+    await till.sell("A", 2)
+    await till.push()
+    (document,) = till.sap.documents[EXITS]
+    assert "WarehouseCode" not in document["DocumentLines"][0]
+    assert till.sap.documents[ENTRIES] == []
+
+
+# -- what may end in between ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("system", [SAP, REST])
+async def test_an_erp_that_accepts_and_then_answers_500(till, system):
+    await till.connect(system)
+    await till.sell("A", 3)
+    await till.sell("B", 1)
+    kind = EXITS if system == SAP else "/sales"
+    fake = till.sap if system == SAP else till.rest
+    fake.trouble(posts(kind, lambda: Reply({"error": "oops"}, 500)), after=True)
+    first = await till.push(system)
+    # SAP's is found at once, the other one by the next run
+    assert (first.booked, first.waiting) == ((2, 0) if system == SAP else (0, 2))
+    assert first.booked + (await till.push(system)).booked == 2
+    assert await till.states(system) == {"BOOKED": 2}
+    documents = till.sap.documents[EXITS] if system == SAP else list(till.rest.booked)
+    assert len(documents) == 1
+    assert fake.figures()["A", "01"][0] == 17
+
+
+async def _dies(till: Till, system: str) -> None:
+    """A run ends when the ERP has accepted, before anything is written down."""
+    task = asyncio.create_task(till.push(system))
+
+    def kill() -> Reply:
+        task.cancel()
+        return Reply(lost=True)
+
+    fake, kind = (till.sap, EXITS) if system == SAP else (till.rest, "/sales")
+    fake.trouble(posts(kind, kill), after=True)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await till.states(system) == {"SENDING": 2}
+
+
+@pytest.mark.parametrize("system", [SAP, REST])
+async def test_a_process_that_dies_before_it_has_written_down_what_was_booked(till, system):
+    await till.connect(system)
+    await till.sell("A", 3)
+    await till.sell("B", 1)
+    await _dies(till, system)
+    await till.sell("C", 2)  # goes into another document: what was sent is repeated as it was
+    assert (await till.push(system)).booked == 3
+    shelves = till.sap.figures() if system == SAP else till.rest.figures()
+    assert [shelves[sku, "01"][0] for sku in "ABC"] == [17, 19, 18]
+    assert await till.states(system) == {"BOOKED": 3}
+
+
+async def test_without_the_look_it_would_be_booked_twice(till, monkeypatch):
+    """Negative control of the test above."""
+    await till.connect()
+    await till.sell("A", 3)
+    await till.sell("B", 1)
+    await _dies(till, SAP)
+
+    async def blind(*_: object) -> dict[str, str]:
+        return {}
+
+    monkeypatch.setattr(sap_b1_push, "_booked", blind)
+    await till.push()
+    assert till.booked() == [{"A": 3, "B": 1}] * 2
+
+
+async def test_in_other_documents_it_would_be_booked_twice(till, superuser):
+    """Negative control: the key of one's own interface is of the same sales together."""
+    await till.connect(REST)
+    await till.sell("A", 3)
+    await till.sell("B", 1)
+    await _dies(till, REST)
+    await superuser.execute("UPDATE erp_pushes SET batch = movement_id")
+    await till.push(REST)
+    assert till.rest.figures()["A", "01"][0] == 14
+
+
+async def test_what_may_still_be_made_is_not_looked_for_yet(till):
+    """An ERP that is at work on a document does not show it."""
+    await till.connect()
+    await till.sell("A", 3)
+    await till.sell("B", 1)
+    await _dies(till, SAP)
+    patient = Pushes(till.shop.stock.dsn, till.app, till.integrations)
+    asked = len(till.sap.requests)
+    result = await patient.run(till.tenant, SAP)
+    assert (result.waiting, len(till.sap.requests)) == (2, asked)
+
+
+async def test_a_refusal_after_an_open_end_is_left_to_a_person_where_nothing_is_looked_for(till):
+    """A server that refuses the key as known has booked it; the sales alone have other keys."""
+    await till.connect(REST, push={"path": "/sales"})
+    await till.sell("A", 3)
+    await till.sell("B", 1)
+    await _dies(till, REST)
+    till.rest.trouble(posts("/sales", lambda: Reply({"message": "known"}, 409)))
+    result = await till.push(REST)
+    assert (result.booked, result.refused) == (0, 2)
+    assert "an earlier try may have booked it" in result.errors[0].message
+    assert len(till.rest.booked) == 1
+
+
+async def test_two_at_once_are_one_after_the_other(till):
+    await till.connect()
+    for _ in range(7):
+        await till.sell("A")
+    view = await till.integrations.get(till.tenant, SAP)
+    async with push_turn(till.shop.stock.dsn, till.tenant, view.id):
+        with pytest.raises(BusyError, match="Another push"):
+            await till.push()
+        await till.sync()  # has a turn of its own
+    ends = await asyncio.gather(*(till.push() for _ in range(4)), return_exceptions=True)
+    assert all(isinstance(end, PushResult | BusyError) for end in ends)
+    assert sum(end.booked for end in ends if isinstance(end, PushResult)) == 7
+    assert till.booked() == [{"A": 1}, {"A": 1}]
+
+
+async def test_an_erp_that_is_away_ends_the_run_and_is_tried_again(till):
+    await till.connect()
+    for _ in range(30):
+        await till.shop.stock.take_back(till.tenant, "A", 1)
+    till.sap.trouble(posts(ENTRIES, lambda: Reply(None, 503)), times=3)
+    first = await till.push()
+    assert (first.success, first.booked, first.waiting, first.more) == (False, 0, 30, True)
+    rows = await till.pushes.listed(till.tenant, SAP)
+    assert sum(row.error is not None for row in rows) == 18, "three documents were tried"
+    assert (await till.push()).booked == 30
+    assert till.sap.shelves["A", "01"]["InStock"] == 50
+
+
+async def test_credentials_that_are_refused_are_tried_once_a_run(till):
+    await till.connect(password="wrong")
+    for _ in range(7):
+        await till.sell("A")
+    with pytest.raises(UnauthorizedError):
+        await till.push()
+    assert till.sap.logins == 1
+    assert await till.states() == {"SENDING": 7}
+
+
+async def test_a_run_ends_in_time_and_the_next_goes_on(till):
+    await till.connect()
+    for _ in range(7):
+        await till.sell("A")
+    late = await till.pushes.run(till.tenant, SAP, most_s=0)
+    assert (late.success, late.booked, late.more) == (True, 0, True)
+    assert (await till.push()).booked == 7
+
+
+@pytest.mark.parametrize("overlap", [OVERLAP, timedelta(0)])
+async def test_a_sale_that_commits_late_is_found(till, monkeypatch, overlap):
+    """Its id and time are older than those of sales that were pushed before it could be seen.
+
+    Negative control: without the overlap it would be lost.
+    """
+    monkeypatch.setattr("cerniq_stock.sync.push.OVERLAP", overlap)
+    await till.connect()
+    await till.sell("A", 1)
+    slow = await connect(till.shop.stock.dsn, settings={"app.tenant": str(till.tenant)})
+    copy = (
+        "INSERT INTO stock_movements (tenant_id, id, product_id, warehouse, sku, type, total_delta,"
+        " reserved_delta, blocked_delta, previous_available, sequence, created_at)"
+        " SELECT tenant_id, new_ulid(), product_id, warehouse, sku, 'SALE', -2, 0, 0, 19,"
+        " sequence + 1, now() FROM stock_movements WHERE type = 'SALE'"
+    )
+    try:
+        async with slow.transaction():
+            await slow.execute(copy)
+            await till.sell("B", 1)
+            assert (await till.push()).booked == 2
+        assert (await till.push()).booked == bool(overlap)
+    finally:
+        await slow.close()
+    assert till.booked() == [{"A": 1, "B": 1}, {"A": 2}][: 1 + bool(overlap)]
+
+
+async def test_what_was_looked_through_long_ago_is_not_looked_through_again(till, superuser):
+    await till.connect()
+    since = "SELECT lower(push_times) FROM erp_integrations WHERE erp_system = 'SAP_B1'"
+    began = await superuser.fetchval(since)
+    await till.push()
+    assert await superuser.fetchval(since) == began, "within the overlap"
+    await superuser.execute(
+        "UPDATE erp_integrations SET push_times = tstzmultirange(tstzrange($1, NULL))",
+        began - 3 * OVERLAP,
+    )
+    await till.push()
+    cut = await superuser.fetchval(since)
+    assert began - OVERLAP <= cut < began - OVERLAP + timedelta(minutes=5)
+
+
+# -- tenants, and the way back ----------------------------------------------------------------
+
+
+async def test_a_tenants_sales_are_its_own(till):
+    await till.connect()
+    stock, other = till.shop.stock, uuid4()
+    await stock.create_tenant(NewTenant("Other", id=other))
+    await stock.import_products(other, [NewProduct("A", "A")])
+    await stock.receive(other, "A", 9)
+    await till.integrations.add(
+        other, SAP, name="x", config=till.config(SAP), options={"push": True}
+    )
+    await till.sell("A", 4, other)
+    await till.sell("B", 2)
+    assert (await till.push()).booked == 1
+    assert till.booked() == [{"B": 2}]
+    assert await till.pushes.listed(other, SAP) == ()
+    (row,) = await till.pushes.listed(till.tenant, SAP)
+    with pytest.raises(NotFoundError):
+        await till.pushes.again(other, SAP, [row.movement_id])
+
+
+@pytest.mark.parametrize("system", [SAP, REST])
+async def test_what_was_pushed_comes_back_as_its_posting(till, system):
+    """No conflict, nothing taken twice: the ERP's figure falls by what was sold here."""
+    await till.connect(system)
+    await till.sync(system)
+    await till.sell("A", 3)
+    await till.sell("A", 1)
+    between = await till.sync(system)  # it has not heard of them yet
+    assert (await till.shop.levels())["A@MAIN"] == "16 0 0"
+    await till.push(system)
+    after = await till.sync(system)
+    for result in (between, after):
+        assert (result.conflicts, result.errors, result.changes) == ((), (), ())
+    assert (await till.shop.levels())["A@MAIN"] == "16 0 0"
+    await till.shop.stock.take_back(till.tenant, "A", 2)
+    await till.push(system)
+    assert (await till.sync(system)).changes == ()
+    assert (await till.shop.levels())["A@MAIN"] == "18 0 0"
+    assert (await till.shop.stock.verify()).ok
