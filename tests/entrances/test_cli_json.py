@@ -22,6 +22,7 @@ ELSEWHERE = {
     ("worker",),
     ("up",),
     ("erp", "sync"),
+    ("erp", "push"),
 }
 
 READS = {
@@ -44,6 +45,7 @@ READS = {
     ("erp", "test"): ["CSV_IMPORT"],
     ("erp", "runs"): [],
     ("erp", "conflicts"): [],
+    ("erp", "pushes"): ["CSV_IMPORT"],
     ("erp", "new-key"): [],
     ("availability",): ["LAPTOP-14", "FLOUR-000"],
     ("explain",): ["LAPTOP-14"],

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cerniq_stock.cli import erp_parse, erp_sync
+from cerniq_stock.cli import erp_parse, erp_push, erp_sync
 from cerniq_stock.cli.call import Call, command, group
 from cerniq_stock.cli.erp_parse import read_bytes
 from cerniq_stock.cli.output import Shown, Table
@@ -21,6 +21,7 @@ app = group(
 )
 app.add_typer(erp_parse.commands)
 app.add_typer(erp_sync.commands)
+app.add_typer(erp_push.commands)
 
 System = Annotated[
     SystemName, typer.Argument(metavar="SYSTEM", case_sensitive=False, help="Whose ERP it is.")
