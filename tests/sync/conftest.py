@@ -17,8 +17,8 @@ from cerniq_stock.erp.source import Health, Sale, Watermark
 from cerniq_stock.service import Stock
 from cerniq_stock.settings import Settings
 from cerniq_stock.store.catalog import NewProduct, NewTenant
-from cerniq_stock.sync.result import Asked, SyncResult, SyncType
-from cerniq_stock.sync.run import Integration, Run
+from cerniq_stock.sync.result import Asked, Integration, SyncResult, SyncType
+from cerniq_stock.sync.run import Run
 from cerniq_stock.wiring import open_stock
 
 

@@ -24,8 +24,8 @@ from cerniq_stock.bench.workload import Plan
 from cerniq_stock.erp.options import SyncOptions
 from cerniq_stock.erp.rows import ErpRow, Parsed
 from cerniq_stock.settings import Settings
-from cerniq_stock.sync.result import Asked, SyncType
-from cerniq_stock.sync.run import Integration, Run
+from cerniq_stock.sync.result import Asked, Integration, SyncType
+from cerniq_stock.sync.run import Run
 
 PAGE = 1_000
 QUIET_S = 3.0

@@ -7,10 +7,10 @@ from cerniq_stock.domain.messages import shortage
 from cerniq_stock.domain.model import ZERO, Level, MovementType, Product
 from cerniq_stock.domain.outcomes import Refusal, Refused, SyncedLevel
 from cerniq_stock.domain.reserve import precision_refusal
-from cerniq_stock.domain.sync import Decision, Shelf, Verdict, decide
+from cerniq_stock.domain.sync import FOR_A_PERSON, Decision, Shelf, Verdict, decide
 from cerniq_stock.domain.work import Reference, Synced, Work
 
-LEFT_ALONE = {Verdict.REVIEW, Verdict.SHORT, Verdict.MOVED}
+LEFT_ALONE = FOR_A_PERSON | {Verdict.MOVED}
 
 
 def sync_level(work: Work, command: SyncLevel) -> SyncedLevel | Refused:

@@ -25,14 +25,14 @@ _DISPLACED = {
         "Rezervare cedată: {sku}",
         (
             "Rezervarea {reservation} a cedat {quantity} {unit} din {name} (SKU: {sku})"
-            " unei rezervări ferme."
+            " unei rezervări ferme sau unei corecții a stocului."
         ),
     ),
     "en": (
         "Reservation gave way: {sku}",
         (
             "Reservation {reservation} gave up {quantity} {unit} of {name} (SKU: {sku})"
-            " to a firm claim."
+            " to a firm claim or to a correction of the stock."
         ),
     ),
 }

@@ -39,6 +39,10 @@ class Verdict(StrEnum):
     """The level is not what it was when this was decided. Nothing is applied."""
 
 
+FOR_A_PERSON = frozenset({Verdict.REVIEW, Verdict.SHORT})
+"""A conflict stays open; nothing is applied."""
+
+
 @record
 class Figure:
     """What the ERP says of a level. `available` is None where it knows no reservations."""

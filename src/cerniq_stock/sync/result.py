@@ -1,6 +1,6 @@
 """What a sync is asked and what it answers, exactly as §4.3 and §4.4, and what READING adds."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -9,8 +9,10 @@ from typing import Any
 from uuid import UUID
 
 from cerniq_stock.domain.outcomes import SyncedLevel, Wire
-from cerniq_stock.domain.sync import Strategy, Verdict
+from cerniq_stock.domain.sync import FOR_A_PERSON, Strategy
+from cerniq_stock.erp.options import SyncOptions
 from cerniq_stock.erp.rows import Remark
+from cerniq_stock.erp.source import Watermark
 
 MOST_TOLD = 100
 """Changes that a result repeats (§4.5); those of a dry run are stored whole."""
@@ -26,20 +28,25 @@ class SyncType(StrEnum):
     WEBHOOK = "WEBHOOK"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """That of a dry run: the version of each level, by SKU and warehouse, that it found."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Integration:
+    """What a run needs to know of an integration. `revision` is its configuration's."""
 
-    sync_id: str
-    versions: Mapping[tuple[str, str], int]
+    tenant_id: UUID
+    id: UUID
+    erp_system: str
+    options: SyncOptions
+    warehouses: tuple[str, ...]
+    watermark: Watermark | None = None
+    revision: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What to synchronise, and how. `strategy` None: as the integration says.
 
-    `file` names one below the tenant's folder, instead of the usual one. With a `plan` exactly that
-    is applied.
+    `file` names one below the tenant's folder, instead of the usual one. `plan` is the id
+    of a dry run: exactly what it would have changed is applied.
     """
 
     kind: SyncType = SyncType.INCREMENTAL
@@ -49,7 +56,7 @@ class Asked:
     force: bool = False
     dry: bool = False
     strategy: Strategy | None = None
-    plan: Plan | None = None
+    plan: str | None = None
 
 
 @dataclass(slots=True)
@@ -123,6 +130,7 @@ class SyncResult(Wire):
     unknown: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     changes_count: int = 0
+    unknown_count: int = 0
     dry_run: bool = False
 
 
@@ -152,6 +160,10 @@ class Tally:
     def changed(self, change: StockChange) -> None:
         """Note a change."""
         self.changes_count += 1
+        self.tell(change)
+
+    def tell(self, change: StockChange) -> None:
+        """Name a change that is counted elsewhere, if it is one of the first."""
         if len(self.changes) < MOST_TOLD:
             self.changes.append(change)
 
@@ -163,12 +175,12 @@ class Tally:
 
     def level(self, of: SyncedLevel, erp: Decimal, strategy: Strategy) -> None:
         """Note what became of a level."""
-        review = of.verdict in (Verdict.REVIEW, Verdict.SHORT)
+        review = of.verdict in FOR_A_PERSON
         if of.conflict or review:
-            told = "MANUAL_REVIEW" if review else strategy.value
+            how = "MANUAL_REVIEW" if review else strategy.value
             self.conflict(
                 StockConflict(
-                    of.sku, "stock_total", of.previous_total, erp, told, review, of.warehouse
+                    of.sku, "stock_total", of.previous_total, erp, how, review, of.warehouse
                 )
             )
             if review:
@@ -180,14 +192,41 @@ class Tally:
         kind = "CONFLICT_RESOLVED" if of.conflict else "UPDATE"
         before = of.previous_total, of.previous_available
         after = of.total, of.available
-        for name, old, new in zip(("stock_total", "stock_available"), before, after, strict=True):
-            if old != new:
-                change = of.sku, of.product_id, name, old, new, "ERP", kind, of.warehouse
-                self.changed(StockChange(*change))
+        for change in _changes(of.sku, of.product_id, of.warehouse, before, after, kind):
+            self.changed(change)
         if before != after:
             self.statistics.products_updated += 1
         else:
             self.statistics.products_skipped += 1
+
+    def plain(self, rows: Sequence[Any]) -> None:
+        """Note a chunk of levels that were applied together: counts, and the first ones by name."""
+        counts = rows[0]
+        self.changes_count += counts["fields"]
+        self.statistics.products_updated += counts["updated"]
+        self.statistics.products_skipped += counts["decided"] - counts["updated"]
+        for row in rows:
+            if row["sku"] is not None:
+                place = row["sku"], row["product_id"], row["warehouse"]
+                before = row["total"], row["available"]
+                after = row["new_total"], row["new_available"]
+                for change in _changes(*place, before, after, "UPDATE"):
+                    self.tell(change)
+
+
+def _changes(
+    sku: str,
+    product_id: UUID,
+    warehouse: str,
+    before: tuple[Decimal, Decimal],
+    after: tuple[Decimal, Decimal],
+    kind: str,
+) -> list[StockChange]:
+    return [
+        StockChange(sku, product_id, name, old, new, "ERP", kind, warehouse)
+        for name, old, new in zip(("stock_total", "stock_available"), before, after, strict=True)
+        if old != new
+    ]
 
 
 def told(remark: Remark) -> str:

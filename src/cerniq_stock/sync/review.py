@@ -20,7 +20,7 @@ from cerniq_stock.store.database import as_tenant
 from cerniq_stock.store.syncing import SQL, turn
 from cerniq_stock.store.transaction import Transaction
 from cerniq_stock.store.writer import Link
-from cerniq_stock.sync.run import RECONNECT_S
+from cerniq_stock.sync.applying import RECONNECT_S
 
 
 class Resolution(StrEnum):

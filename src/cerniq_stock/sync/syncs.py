@@ -1,29 +1,25 @@
 """Syncs as the rest of the engine asks for them: by tenant and system, or a dry run by its id."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from cerniq_stock.domain.sync import Strategy
 from cerniq_stock.erp.csv_source import CsvSource
-from cerniq_stock.erp.options import SyncOptions
-from cerniq_stock.erp.rows import ErpRow, Parsed
-from cerniq_stock.erp.source import Health, Sale, Watermark
 from cerniq_stock.erp.systems import SYSTEMS
 from cerniq_stock.erp.trouble import ErpError
 from cerniq_stock.errors import InvalidInputError, NotFoundError
 from cerniq_stock.integrations import Integrations, Opened
 from cerniq_stock.store.database import as_tenant
 from cerniq_stock.store.syncing import SQL
+from cerniq_stock.sync.applying import Progress
 from cerniq_stock.sync.push import Pushes
-from cerniq_stock.sync.result import Asked, Plan, SyncResult, SyncType
+from cerniq_stock.sync.result import Asked, Integration, SyncResult, SyncType
 from cerniq_stock.sync.review import Review
-from cerniq_stock.sync.run import Integration, Progress, Run
+from cerniq_stock.sync.run import Run
 
 MOST_MOVED = 5
 """SKUs that a refusal names."""
@@ -71,20 +67,16 @@ class Syncs:
 
     async def apply(self, tenant_id: UUID, sync_id: str) -> SyncResult:
         """Apply what a dry run would have changed, if nothing has moved since (READING 30)."""
-        log, plan = await self._planned(tenant_id, sync_id)
+        log = await self._planned(tenant_id, sync_id)
         opened = await self._opened(tenant_id, log["erp_system"])
         told = json.loads(log["asked"])
         asked = Asked(
             kind=SyncType(log["sync_type"]),
             force=told["force"],
             strategy=Strategy(told["strategy"]),
-            plan=Plan(
-                sync_id, {(x["sku"], x["warehouse"]): x["version"] for x in plan if x["warehouse"]}
-            ),
         )
-        integration = await self._integration(opened, planned=True)
-        run = Run(self._dsn, integration, asked, progress=_silent)
-        result = await run.result(_Planned(plan), incremental=False, by_sku=False)
+        run = Run(self._dsn, _as_planned(await self._integration(opened)), asked, progress=_silent)
+        result = await run.applied(sync_id)
         async with as_tenant(self._app, tenant_id) as connection:
             await connection.execute(SQL["mark_applied"], tenant_id, sync_id, result.sync_id)
             await connection.execute(SQL["drop_plan"], tenant_id, sync_id)
@@ -96,9 +88,7 @@ class Syncs:
             raise DisabledError("system", f"The integration with {opened.system} is disabled")
         return opened
 
-    async def _planned(
-        self, tenant_id: UUID, sync_id: str
-    ) -> tuple[asyncpg.Record, list[asyncpg.Record]]:
+    async def _planned(self, tenant_id: UUID, sync_id: str) -> asyncpg.Record:
         async with as_tenant(self._app, tenant_id) as connection:
             log = await connection.fetchrow(SQL["dry_run"], tenant_id, sync_id)
             if log is None:
@@ -111,19 +101,16 @@ class Syncs:
             if moved:
                 names = ", ".join(row["sku"] for row in moved)
                 raise InvalidInputError("sync", f"Stock has moved since, of {names}; run it anew")
-            return log, await connection.fetch(SQL["planned"], tenant_id, sync_id)
+            return log
 
-    async def _integration(self, opened: Opened, *, planned: bool = False) -> Integration:
+    async def _integration(self, opened: Opened) -> Integration:
         async with as_tenant(self._app, opened.tenant_id) as connection:
             warehouses = await connection.fetchval(SQL["warehouses"], opened.tenant_id)
-        options = opened.options
-        if planned:  # its warehouses are ours already, and all it names was found
-            options = options.model_copy(update={"warehouses": {}, "create_unknown": False})
         return Integration(
             tenant_id=opened.tenant_id,
             id=opened.id,
             erp_system=opened.system.value,
-            options=SyncOptions.model_validate(options),
+            options=opened.options,
             warehouses=tuple(warehouses),
             watermark=opened.watermark,
             revision=opened.revision,
@@ -140,33 +127,7 @@ async def _whole_file(source: CsvSource, asked: Asked, opened: Opened, *, given:
     return replace(asked, kind=SyncType.FULL) if news else asked
 
 
-class _Planned:
-    """A dry run's plan as a source."""
-
-    watermark: Watermark | None = None
-
-    def __init__(self, plan: Sequence[asyncpg.Record]) -> None:
-        self._plan = plan
-
-    async def everything(self) -> AsyncIterator[Parsed]:
-        levels = [
-            ErpRow(row["sku"], row["erp_total"], row["erp_available"], warehouse=row["warehouse"])
-            for row in self._plan
-            if row["version"] is not None
-        ]
-        yield Parsed(tuple(levels))
-
-    def changed(self, since: Watermark) -> AsyncIterator[Parsed]:
-        raise NotImplementedError
-
-    def of_skus(self, skus: Sequence[str]) -> AsyncIterator[Parsed]:
-        raise NotImplementedError
-
-    def announced(self, payload: Any) -> AsyncIterator[Parsed]:
-        raise NotImplementedError
-
-    async def check(self) -> Health:
-        raise NotImplementedError
-
-    async def push(self, sales: Sequence[Sale]) -> str | None:
-        raise NotImplementedError
+def _as_planned(of: Integration) -> Integration:
+    """What the options had to say is in the plan."""
+    said = {"create_unknown": True, "use_erp_available": True, "sync_prices": True}
+    return replace(of, options=of.options.model_copy(update={**said, "sync_status": True}))

@@ -1,0 +1,295 @@
+"""Where the rows of a sync are kept, compared and applied: connections with temporary tables.
+
+A run has a few *lanes*, each with its own connection and its part of the SKUs, so that PostgreSQL
+works on all of them at once. What is plain is applied by one statement a chunk, without any of it
+passing through Python; the rest comes out, to be decided one by one (`domain.sync`).
+"""
+
+import asyncio
+import json
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack, asynccontextmanager
+from decimal import Decimal
+from importlib.resources import files
+from io import BytesIO
+from itertools import chain
+from typing import Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+
+from cerniq_stock.domain.model import DECIMAL_PLACES
+from cerniq_stock.store.database import KEY_LOOKUPS
+from cerniq_stock.store.ids import id_block
+from cerniq_stock.store.queries import parse
+from cerniq_stock.store.syncing import SQL as LOG
+from cerniq_stock.store.syncing import connected, turn
+from cerniq_stock.store.trouble import ATTEMPTS, TRANSIENT
+
+SQL = parse((files("cerniq_stock.store") / "staging.sql").read_text(encoding="utf-8"))
+
+LANES = 2
+"""Sides of a run that go on at once."""
+CHUNK = 500
+"""Levels of one transaction: what they hold locked is free again within some tens of ms."""
+BUFFERED = 2_000
+"""Rows that a lane gathers before it sends them on, while the next ones are read."""
+
+Incoming = tuple[
+    str,
+    str,
+    str | None,
+    Decimal | None,
+    Decimal | None,
+    Decimal | None,
+    str | None,
+    str | None,
+    bool,
+]
+"""SKU, warehouse, lot, total, available, price, currency, status, whether it is in error."""
+
+T = TypeVar("T")
+
+_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": ""})
+_NULL = "\\N"
+
+
+class Lane:
+    """One connection, with the SKUs whose last character says so."""
+
+    def __init__(self, connection: asyncpg.Connection, number: int) -> None:
+        self.number = number
+        self.connection = connection
+        self._lines: list[str] = []
+        self._copying: asyncio.Task[Any] | None = None
+
+    async def add(self, line: str) -> None:
+        """Take a row in; it is on its way to the database some time later."""
+        self._lines.append(line)
+        if len(self._lines) >= BUFFERED:
+            await self._send()
+
+    async def _send(self) -> None:
+        if self._copying is not None:
+            await self._copying
+        data = "".join(self._lines).encode(errors="replace")
+        self._lines = []
+        self._copying = asyncio.create_task(
+            self.connection.copy_to_table("incoming", source=BytesIO(data), format="text")
+        )
+
+    async def stop(self) -> None:
+        """Wait for what is on its way, whatever becomes of it."""
+        if self._copying is not None:
+            await asyncio.wait([self._copying])
+            if not self._copying.cancelled():
+                self._copying.exception()
+
+    async def gather(self) -> None:
+        """Put together what belongs together; no more rows come after that."""
+        await self._send()
+        assert self._copying is not None
+        await self._copying
+        run = self.connection.execute
+        await run("ANALYZE incoming (sku, warehouse)")
+        if await self.connection.fetchval(SQL["is_unique"]):
+            await run(SQL["gather_unique"])
+            await run(SQL["mark_unique"])
+        else:
+            await run(SQL["gather"])
+            await run("ANALYZE figures")
+        await run(SQL["mark_versions"])
+
+    async def fetch(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run a statement of `staging.sql`, once more where it lost a race."""
+        return await self._again(lambda: self.connection.fetch(SQL[name], *arguments))
+
+    async def apply_plain(
+        self, tenant_id: UUID, after: int, until: int, **what: Any
+    ) -> list[asyncpg.Record]:
+        """Apply the plain ones of these candidates, as one transaction."""
+
+        async def apply() -> list[asyncpg.Record]:
+            async with self.connection.transaction():
+                place = tenant_id, after, until
+                (locked,) = await self.connection.fetch(SQL["lock_candidates"], *place)
+                now = locked["now"]
+                rows = await self.connection.fetch(
+                    SQL["apply_plain"],
+                    *(*place, what["integration_id"], what["sync_id"], what["force"], what["dry"]),
+                    *(id_block(now, until - after), now, what["by"], what["told"]),
+                    *(LANES, self.number),
+                )
+                assert what["dry"] or rows[0]["written"] == rows[0]["updated"], rows[0]
+                return rows
+
+        return await self._again(apply)
+
+    async def _again(
+        self, step: Callable[[], Awaitable[list[asyncpg.Record]]]
+    ) -> list[asyncpg.Record]:
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await step()
+            except (*TRANSIENT, asyncpg.LockNotAvailableError):
+                continue
+        return await step()
+
+
+class Staging:
+    """The rows of one run, in their lanes. Only statements of `staging.sql` are run on it."""
+
+    def __init__(self, tenant_id: UUID, lanes: Sequence[Lane]) -> None:
+        self.lanes = lanes
+        self._tenant_id = tenant_id
+
+    async def add(self, rows: Iterable[Incoming]) -> None:
+        """Take rows in."""
+        lanes = self.lanes
+        for row in rows:
+            await lanes[ord(row[0][-1]) % LANES].add(_line(*row))
+
+    async def gather(self) -> None:
+        """Put together what belongs together; no more rows come after that."""
+        await side_by_side(lane.gather() for lane in self.lanes)
+
+    async def each(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run a statement in every lane; what all of them answer."""
+        return list(chain(*await side_by_side(x.fetch(name, *arguments) for x in self.lanes)))
+
+    async def own(
+        self, name: str, *arguments: Any, more: Sequence[Any] = ()
+    ) -> list[asyncpg.Record]:
+        """Run a statement that wants to know how many lanes there are, and which it is in.
+
+        They come after the arguments, `more` after them.
+        """
+        return list(
+            chain(
+                *await side_by_side(
+                    lane.fetch(name, *arguments, LANES, lane.number, *more) for lane in self.lanes
+                )
+            )
+        )
+
+    async def log(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run a statement of `syncing.sql`, on the tenant's rows."""
+        return await self.lanes[0].connection.fetch(LOG[name], self._tenant_id, *arguments)
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """Log what follows as one transaction."""
+        async with self.lanes[0].connection.transaction():
+            yield
+
+    async def find(
+        self,
+        tenant_id: UUID,
+        integration_id: UUID,
+        *,
+        force: bool,
+        use_available: bool,
+        prices: bool,
+        statuses: bool,
+    ) -> Mapping[str, int]:
+        """Compare with what we have; returns how much there is of everything."""
+        options = force, use_available, prices, statuses, json.dumps(DECIMAL_PLACES)
+        counted = _summed(await self.each("compare", tenant_id, integration_id, *options))
+        for table in ("product_changes", "unknown"):
+            await self.each(f"index_{table}")
+        return counted
+
+    async def look_up_keys(self) -> None:
+        """All that comes now looks rows up by their keys."""
+        await self.each("index_candidates")
+        settings = "; ".join(f"SET {name} = {value}" for name, value in KEY_LOOKUPS.items())
+        await side_by_side(lane.connection.execute(settings) for lane in self.lanes)
+
+    async def counted(self) -> Mapping[str, int]:
+        """How many levels, products and unknown products are staged."""
+        return _summed(await self.each("count_staged"))
+
+    async def in_chunks(
+        self, name: str, of: str, tenant_id: UUID, *, more: Sequence[Any] = ()
+    ) -> None:
+        """Run a statement on so many places at a time, of what `count_staged` counts."""
+
+        async def run(lane: Lane) -> None:
+            (counted,) = await lane.fetch("count_staged")
+            for start in range(0, counted[of], CHUNK):
+                await lane.fetch(name, tenant_id, start, start + CHUNK, *more)
+
+        await side_by_side(map(run, self.lanes))
+
+    async def left_over(self, chunk: int) -> AsyncIterator[list[asyncpg.Record]]:
+        """Read what is to be decided one by one, in chunks in the order of locks."""
+        for lane in self.lanes:
+            last = 0
+            while rows := await lane.fetch("left_over", last, chunk):
+                last = rows[-1]["place"]
+                yield rows
+
+
+async def side_by_side(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do all of it at once; where one fails, the others are over before it is said."""
+    tasks = [asyncio.create_task(step) for step in steps]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+@asynccontextmanager
+async def staging(dsn: str, tenant_id: UUID, integration_id: UUID) -> AsyncIterator[Staging]:
+    """Open the staging of one run. Raises BusyError while another run of the integration lasts."""
+    async with AsyncExitStack() as stack:
+        lanes = []
+        for number in range(LANES):
+            opened = connected(dsn, tenant_id) if number else turn(dsn, tenant_id, integration_id)
+            connection = await stack.enter_async_context(opened)
+            await connection.execute(SQL["make_tables"])
+            lanes.append(Lane(connection, number))
+            stack.push_async_callback(lanes[-1].stop)
+        yield Staging(tenant_id, lanes)
+
+
+def _line(
+    sku: str,
+    warehouse: str,
+    lot: str | None,
+    total: Decimal | None,
+    available: Decimal | None,
+    price: Decimal | None,
+    currency: str | None,
+    status: str | None,
+    broken: bool,
+) -> str:
+    """A row as COPY takes it."""
+    return "\t".join(
+        (
+            sku.translate(_ESCAPED),
+            warehouse.translate(_ESCAPED),
+            _NULL if lot is None else lot.translate(_ESCAPED),
+            _NULL if total is None else str(total),
+            _NULL if available is None else str(available),
+            _NULL if price is None else str(price),
+            _NULL if currency is None else currency.translate(_ESCAPED),
+            _NULL if status is None else status,
+            "t\n" if broken else "f\n",
+        )
+    )
+
+
+def _summed(rows: Sequence[asyncpg.Record]) -> dict[str, int]:
+    return {name: sum(row[name] for row in rows) for name in rows[0].keys()}  # noqa: SIM118 - a record iterates over its values
