@@ -1,10 +1,11 @@
 """Sales told to ERPs: off by default, once each, whatever ends in between."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,9 +23,15 @@ from cerniq_stock.erp.secrets import new_key, read_keys
 from cerniq_stock.erp.trouble import UnauthorizedError
 from cerniq_stock.errors import InvalidInputError, NotFoundError
 from cerniq_stock.integrations import Integrations
+from cerniq_stock.jobs.metrics import Metrics
+from cerniq_stock.jobs.pg_queue import PostgresQueue
+from cerniq_stock.jobs.pg_worker import Worker
+from cerniq_stock.jobs.port import NewJob
+from cerniq_stock.jobs.rates import Rates
+from cerniq_stock.jobs.schedule import Scheduler
 from cerniq_stock.store.catalog import NewProduct, NewTenant
-from cerniq_stock.store.database import connect, create_pool
-from cerniq_stock.store.pushing import push_turn
+from cerniq_stock.store.database import KEY_LOOKUPS, connect, create_pool
+from cerniq_stock.store.pushing import SQL, push_turn
 from cerniq_stock.store.syncing import BusyError
 from cerniq_stock.sync.push import OVERLAP, Pushes, PushOffError, PushResult
 from cerniq_stock.sync.result import Asked, SyncResult, SyncType
@@ -106,7 +113,9 @@ async def till(shop: Shop) -> AsyncIterator[Till]:
     async with AsyncExitStack() as stack:
         dsn = shop.stock.dsn
         app = await stack.enter_async_context(create_pool(dsn, "cerniq_app", max_size=4))
-        operator = await stack.enter_async_context(create_pool(dsn, "cerniq_operator", max_size=2))
+        operator = await stack.enter_async_context(
+            create_pool(dsn, "cerniq_operator", max_size=8, reset=False)
+        )
         yield await Till(shop, app, operator).open(stack)
 
 
@@ -476,6 +485,54 @@ async def test_what_was_looked_through_long_ago_is_not_looked_through_again(till
     await till.push()
     cut = await superuser.fetchval(since)
     assert began - OVERLAP <= cut < began - OVERLAP + timedelta(minutes=5)
+
+
+async def test_each_sale_is_looked_up_by_its_key(till):
+    """Where nobody knows yet how many rows there are, a join would read them all for each sale."""
+    settings = {**KEY_LOOKUPS, "app.tenant": str(till.tenant)}
+    connection = await connect(till.shop.stock.dsn, settings=settings)
+    given = till.tenant, uuid4(), "", datetime.now(UTC), ["MAIN"], 100
+    rows = await connection.fetch(f"EXPLAIN {SQL['unpushed_sales']}", *given)
+    await connection.close()
+    plan = "\n".join(row[0] for row in rows)
+    assert re.search(r"using erp_pushes_pkey.*\n.*Index Cond.*movement_id = ", plan), plan
+    assert not re.search(r"Seq Scan|Sort \(|Join", plan), plan
+
+
+# -- by a worker ------------------------------------------------------------------------------
+
+
+async def test_the_job_from_the_schedule_to_the_document(till):
+    """And one that the tenant has not, or has switched off, says so and is not tried again."""
+    await till.connect()
+    await till.connect(REST, on=False)
+    await till.sell("A", 2)
+    queue = PostgresQueue(till.app)
+    scheduler, rates = Scheduler(till.operator, queue), Rates(till.operator, {}, {})
+    worker = Worker(till.operator, till.shop.stock, till.syncs, scheduler.fan_out, rates, Metrics())
+    assert await scheduler.fan_out("scheduled-erp-push", datetime.now(UTC)) == 1
+    others = [
+        NewJob(name="stock:push:erp", payload={"tenantId": str(till.tenant), "erpSystem": system})
+        for system in (REST, "OBLIO")
+    ]
+    ids = await queue.add(till.tenant, others)
+    task = asyncio.create_task(worker.run())
+    try:
+        async with asyncio.timeout(60):
+            while any(job.finished_at is None for job in await queue.jobs(till.tenant)):  # noqa: ASYNC110 - it is there, and nobody tells
+                await asyncio.sleep(0.02)
+    finally:
+        worker.stop()
+        await task
+    jobs = {job.id: job for job in await queue.jobs(till.tenant)}
+    off, unknown = (jobs.pop(id_) for id_ in ids)
+    assert (off.attempts, unknown.attempts) == (1, 1)
+    assert off.error.startswith("INVALID_INPUT: Sales are not pushed to CUSTOM_API")
+    assert unknown.error.startswith("NOT_CONFIGURED")
+    (done,) = jobs.values()
+    told = {name: done.result[name] for name in ("success", "booked", "refused", "waiting", "more")}
+    assert told == {"success": True, "booked": 1, "refused": 0, "waiting": 0, "more": False}
+    assert done.result["documents"] == ["7001"]
 
 
 # -- tenants, and the way back ----------------------------------------------------------------

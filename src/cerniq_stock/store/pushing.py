@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from cerniq_stock.errors import UnavailableError
-from cerniq_stock.store.database import connect
+from cerniq_stock.store.database import KEY_LOOKUPS, connect
 from cerniq_stock.store.ids import id_block
 from cerniq_stock.store.queries import parse
 from cerniq_stock.store.syncing import BusyError
@@ -147,8 +147,7 @@ def _batch(rows: Iterable[asyncpg.Record]) -> Batch:
 @asynccontextmanager
 async def push_turn(dsn: str, tenant_id: UUID, integration_id: UUID) -> AsyncIterator[Ledger]:
     """Have an integration's pushes for oneself. Raises BusyError while somebody else has them."""
-    # a month's partitions are planned for by what is asked
-    settings = {"app.tenant": str(tenant_id), "plan_cache_mode": "auto"}
+    settings = {**KEY_LOOKUPS, "app.tenant": str(tenant_id)}
     connection = await connect(dsn, settings=settings)
     try:
         if not await connection.fetchval(SQL["take_push_turn"], integration_id):

@@ -32,6 +32,7 @@ WHERE m.tenant_id = $1 AND m.id > $3 AND m.created_at >= $4 AND m.type IN ('SALE
     AND NOT EXISTS (
         SELECT FROM erp_pushes AS p
         WHERE p.tenant_id = $1 AND p.integration_id = $2 AND p.movement_id = m.id
+        OFFSET 0  -- one look by key each: joined, all rows would be read where their number is not known
     )
 ORDER BY m.id LIMIT $6;
 
