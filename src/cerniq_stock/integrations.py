@@ -241,23 +241,34 @@ class Integrations:
         keys = self._keys()
         counts = {"current": 0, "rewrapped": 0, "missed": 0}
         failed: list[NotRewrapped] = []
-        after = (UUID(int=0), UUID(int=0))
-        while rows := await store.sealed_after(self._operator, after, PAGE):
-            for row in rows:
-                try:
-                    counts[await self._rewrapped(keys, row, dry_run=dry_run)] += 1
-                except SecretsError as error:
-                    failed.append(NotRewrapped(row.tenant_id, row.id, str(error)))
-            after = rows[-1].tenant_id, rows[-1].id
+        for table in (store.TABLE, store.URL_TABLE):
+            after = (UUID(int=0), UUID(int=0))
+            while rows := await store.sealed_after(self._operator, after, PAGE, table):
+                for row in rows:
+                    try:
+                        counts[await self._rewrapped(keys, row, dry_run=dry_run)] += 1
+                    except SecretsError as error:
+                        failed.append(NotRewrapped(row.tenant_id, row.id, str(error)))
+                after = rows[-1].tenant_id, rows[-1].id
         return Rotation(keys.first, dry_run, **counts, failed=tuple(failed))
 
     async def _rewrapped(self, keys: Keys, row: Sealed, *, dry_run: bool) -> str:
-        new = rewrap(keys, _place(row.tenant_id, row.id), row.sealed)
+        new = rewrap(keys, _place(row.tenant_id, row.id, row.table), row.sealed)
         if new is None:
             return "current"
         if dry_run or await store.swap_sealed(self._app, row, new):
             return "rewrapped"
         return "missed"
+
+    # -- secrets beside the configuration ----------------------------------------------------
+
+    def seal_url(self, tenant_id: UUID, id_: UUID, url: str) -> bytes:
+        """Seal the address to which an ERP tells of changes: some know it by nothing else."""
+        return seal(self._keys(), _place(tenant_id, id_, store.URL_TABLE), url.encode())
+
+    def unseal_url(self, tenant_id: UUID, id_: UUID, sealed: bytes) -> str:
+        """Open it again. Raises SecretsError."""
+        return unseal(self._keys(), _place(tenant_id, id_, store.URL_TABLE), sealed).decode()
 
     # -- how --------------------------------------------------------------------------------
 
@@ -273,8 +284,11 @@ class Integrations:
         return read_configuration(_system(row.erp_system), plain)
 
 
-def _place(tenant_id: UUID, id_: UUID) -> SealedPlace:
-    return SealedPlace(str(tenant_id), store.TABLE, store.COLUMN, str(id_))
+_COLUMNS = {store.TABLE: store.COLUMN, store.URL_TABLE: store.URL_COLUMN}
+
+
+def _place(tenant_id: UUID, id_: UUID, table: str = store.TABLE) -> SealedPlace:
+    return SealedPlace(str(tenant_id), table, _COLUMNS[table], str(id_))
 
 
 def _system(system: SystemName | str) -> SystemName:

@@ -229,8 +229,26 @@ class IntegrationView(Wire):
 
 
 @dataclass(frozen=True, slots=True)
+class SubscriptionView(Wire):
+    """An ERP that tells of changes by itself. `subscription_id` is its own name for that.
+
+    `host` is where it tells; the whole address stays sealed. `expires_at` None: it does not end.
+    `made_anew`: the one before was gone, so the next sync reads everything.
+    """
+
+    erp_system: str
+    subscription_id: str
+    host: str
+    made_at: datetime
+    renewed_at: datetime
+    renew_at: datetime
+    expires_at: datetime | None
+    made_anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NotRewrapped(Wire):
-    """A sealed configuration that does not open, and why."""
+    """A sealed configuration, or address, that does not open, and why."""
 
     tenant_id: UUID
     id: UUID

@@ -23,6 +23,8 @@ ELSEWHERE = {
     ("up",),
     ("erp", "sync"),
     ("erp", "push"),
+    ("erp", "subscribe"),
+    ("erp", "unsubscribe"),
 }
 
 READS = {

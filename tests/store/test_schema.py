@@ -47,6 +47,9 @@ INSERT INTO sync_plans (tenant_id, sync_id, place, sku) VALUES ('{tenant}', 's1'
 INSERT INTO erp_pushes (tenant_id, integration_id, movement_id, product_id, sku, warehouse,
     quantity, sold_at, batch, state)
 VALUES ('{tenant}', '{deal}', 'm1', '{product}', 'A', 'MAIN', 1, now(), 'b1', 'SENDING');
+INSERT INTO erp_subscriptions
+    (tenant_id, integration_id, subscription_id, url_encrypted, renew_at, expires_at)
+SELECT tenant_id, id, 'w1', '', now(), now() FROM erp_integrations WHERE tenant_id = '{tenant}';
 INSERT INTO stock_orders (tenant_id, id, status, created_at, updated_at)
 VALUES ('{tenant}', '{order}', 'PARTLY_DELIVERED', now(), now());
 INSERT INTO stock_order_lines
@@ -209,6 +212,10 @@ BAD = {
     "sync_conflicts_resolution_check": "UPDATE sync_conflicts SET resolution = 'NONE',"
     " resolved_at = now()",
     "resolved_in_time": "UPDATE sync_conflicts SET resolved_at = now()",
+    "erp_subscriptions_subscription_id_check": "UPDATE erp_subscriptions SET subscription_id = ''",
+    "erp_subscriptions_url_encrypted_check": "UPDATE erp_subscriptions"
+    " SET url_encrypted = repeat('a', 8193)::bytea",
+    "renewed_in_time": "UPDATE erp_subscriptions SET renew_at = now() + interval '1 day'",
     "erp_pushes_quantity_check": "UPDATE erp_pushes SET quantity = 0",
     "erp_pushes_state_check": "UPDATE erp_pushes SET state = 'LOST', ended_at = now()",
     "erp_pushes_attempts_check": "UPDATE erp_pushes SET attempts = -1",

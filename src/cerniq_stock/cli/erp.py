@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cerniq_stock.cli import erp_parse, erp_push, erp_sync
+from cerniq_stock.cli import erp_parse, erp_push, erp_subscribe, erp_sync
 from cerniq_stock.cli.call import Call, command, group
 from cerniq_stock.cli.erp_parse import read_bytes
+from cerniq_stock.cli.options import System
 from cerniq_stock.cli.output import Shown, Table
 from cerniq_stock.cli.problems import ERROR, UsageProblemError
 from cerniq_stock.erp.rows import SystemName
@@ -22,10 +23,8 @@ app = group(
 app.add_typer(erp_parse.commands)
 app.add_typer(erp_sync.commands)
 app.add_typer(erp_push.commands)
+app.add_typer(erp_subscribe.commands)
 
-System = Annotated[
-    SystemName, typer.Argument(metavar="SYSTEM", case_sensitive=False, help="Whose ERP it is.")
-]
 Config = typer.Option(
     metavar="FILE", help="Connection and parse settings, secrets too: JSON; - is stdin."
 )

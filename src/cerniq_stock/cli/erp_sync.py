@@ -7,25 +7,16 @@ import typer
 
 from cerniq_stock.cli.call import Call, command, top_level
 from cerniq_stock.cli.erp_parse import read_bytes
-from cerniq_stock.cli.options import By, Limit
+from cerniq_stock.cli.options import By, Limit, OfSystem, System
 from cerniq_stock.cli.output import Shown, Table
 from cerniq_stock.cli.problems import UsageProblemError
 from cerniq_stock.domain.sync import Strategy
-from cerniq_stock.erp.rows import SystemName
 
 if TYPE_CHECKING:
     from cerniq_stock.sync.result import SyncResult
     from cerniq_stock.sync.review import Conflict
 
 commands = top_level()
-
-System = Annotated[
-    SystemName, typer.Argument(metavar="SYSTEM", case_sensitive=False, help="Whose ERP it is.")
-]
-OfSystem = Annotated[
-    SystemName | None,
-    typer.Option("--system", metavar="SYSTEM", case_sensitive=False, help="Only of this ERP."),
-]
 
 
 class Decision(StrEnum):

@@ -10,6 +10,7 @@ import typer
 from cerniq_stock import validate
 from cerniq_stock.domain.commands import Item, OrderPart, Quantity
 from cerniq_stock.domain.model import Unit
+from cerniq_stock.erp.rows import SystemName
 from cerniq_stock.errors import InvalidInputError
 
 MOST_ROWS = 1000
@@ -35,6 +36,13 @@ Key = Annotated[
 ]
 By = Annotated[str | None, typer.Option(metavar="WHO", help="Who asks; kept with the change.")]
 Notes = Annotated[str | None, typer.Option(metavar="TEXT", help="Why; kept with the change.")]
+System = Annotated[
+    SystemName, typer.Argument(metavar="SYSTEM", case_sensitive=False, help="Whose ERP it is.")
+]
+OfSystem = Annotated[
+    SystemName | None,
+    typer.Option("--system", metavar="SYSTEM", case_sensitive=False, help="Only of this ERP."),
+]
 Search = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Only where SKU or name contain this.")
 ]

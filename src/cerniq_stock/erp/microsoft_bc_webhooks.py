@@ -80,7 +80,12 @@ async def renew(session: MicrosoftBcSession, subscription: Subscription) -> Subs
 
 async def unsubscribe(session: MicrosoftBcSession, subscription: Subscription) -> None:
     """End a subscription, whatever its state; one that is gone has ended."""
-    await _on(session, "DELETE", subscription.id, "*")
+    await end(session, subscription.id)
+
+
+async def end(session: MicrosoftBcSession, id_: str) -> None:
+    """End a subscription by its id."""
+    await _on(session, "DELETE", id_, "*")
 
 
 async def _on(

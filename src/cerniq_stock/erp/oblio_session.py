@@ -64,7 +64,7 @@ class OblioSession(Session):
     system = "OBLIO"
 
     def __init__(self, client: ErpClient, connection: OblioConnection, config: ErpConfig) -> None:
-        self._cif = connection.cif
+        self.cif = connection.cif
         self._asked: dict[str, object] = {"cif": connection.cif}
         if connection.management:
             place = {"workStation": connection.work_station, "management": connection.management}
@@ -106,7 +106,7 @@ class OblioSession(Session):
         if not isinstance(companies, list):
             raise BadAnswerError("the ERP's answer has no list of companies")
         known = {_digits(one.get("cif")) for one in companies if isinstance(one, dict)}
-        if _digits(self._cif) not in known:
+        if _digits(self.cif) not in known:
             raise RefusedError("the company of the configured cif is none of this account")
 
     async def _products(self, more: dict[str, object]) -> AsyncGenerator[Parsed, None]:

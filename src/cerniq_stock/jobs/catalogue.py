@@ -17,6 +17,7 @@ from cerniq_stock.jobs.payloads import (
     OfOrder,
     PartsOfOrder,
     PushErp,
+    RenewSubscription,
     ReserveCreate,
     ReserveRelease,
     SyncErp,
@@ -117,6 +118,9 @@ _KINDS = (
     _stock("stock:release:order", PartsOfOrder, handlers.release_order),
     _stock("stock:deduct:delivered", PartsOfOrder, handlers.deduct_delivered),
     _tidying("stock:reserve:check-expired", CheckExpired, handlers.check_expired, concurrency=5),
+    _tidying(
+        "stock:subscriptions:renew", RenewSubscription, handlers.renew_subscription, concurrency=5
+    ),
     _tidying("stock:schedule:dispatch", Dispatch, handlers.dispatch, concurrency=1),
 )
 CATALOGUE = {kind.name: kind for kind in _KINDS}

@@ -19,6 +19,7 @@ from cerniq_stock.jobs.payloads import (
     OfOrder,
     PartsOfOrder,
     PushErp,
+    RenewSubscription,
     ReserveCreate,
     ReserveRelease,
     SyncErp,
@@ -27,6 +28,7 @@ from cerniq_stock.service import Stock
 from cerniq_stock.sync.push import PushResult
 from cerniq_stock.sync.result import SyncResult
 from cerniq_stock.sync.syncs import Syncs
+from cerniq_stock.views import SubscriptionView
 from cerniq_stock.wire import to_wire
 
 Document = dict[str, Any]
@@ -163,6 +165,14 @@ async def push(running: Running, asked: PushErp) -> PushResult:
 def _not_configured(asked: SyncErp | PushErp) -> NotConfiguredError:
     of = f"Tenant {asked.tenant_id} has no integration with {asked.erp_system} configured"
     return NotConfiguredError(of)
+
+
+async def renew_subscription(running: Running, asked: RenewSubscription) -> SubscriptionView:
+    """Let an ERP go on telling of changes; what was gone is made anew."""
+    try:
+        return await running.syncs.subscriptions.renew(asked.tenant_id, asked.erp_system)
+    except NotFoundError as error:
+        raise NotConfiguredError(str(error)) from None
 
 
 async def dispatch(running: Running, asked: Dispatch) -> Document:

@@ -263,6 +263,12 @@ class PushErp(Payload):
     erp_system: SystemName
 
 
+class RenewSubscription(Payload):
+    """`stock:subscriptions:renew`: let an ERP go on telling of changes."""
+
+    erp_system: SystemName
+
+
 class Dispatch(Wire):
     """A schedule came due: fan out one job for each tenant (READING 31)."""
 

@@ -202,8 +202,12 @@ SELECT id FROM cerniq.tenants ORDER BY id;
 
 -- name: integrations
 -- Those that follow the common schedule, or that have one of their own.
-SELECT tenant_id, id, erp_system, sync_schedule, coalesce(options -> 'push' = 'true', false) AS push
-FROM cerniq.erp_integrations WHERE enabled;
+SELECT i.tenant_id, i.id, i.erp_system, i.sync_schedule,
+    coalesce(i.options -> 'push' = 'true', false) AS push,
+    coalesce(s.renew_at <= now(), false) AS renew
+FROM cerniq.erp_integrations AS i
+LEFT JOIN cerniq.erp_subscriptions AS s ON s.tenant_id = i.tenant_id AND s.integration_id = i.id
+WHERE i.enabled;
 
 -- name: schedules
 SELECT tenant_id, name, expression, timezone, next_at FROM cerniq.job_schedules;

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -46,6 +47,7 @@ SCHEDULES = (
     Schedule("scheduled-oblio-sync", EVERY_QUARTER),
     Schedule("scheduled-erp-push", EVERY_FIVE),
     Schedule("daily-full-sync", "0 2 * * *"),
+    Schedule("renew-subscriptions", "7 * * * *"),
 )
 OWN = "own-sync/"
 """Begins the name of the schedule of one integration."""
@@ -60,6 +62,9 @@ class Integration:
     erp_system: str
     sync_schedule: str | None
     push: bool = False
+    """Whether it is told what is sold here."""
+    renew: bool = False
+    """Whether its subscription is to be renewed."""
 
     @property
     def own_schedule(self) -> str | None:
@@ -72,6 +77,13 @@ class Integration:
         return self.erp_system == "OBLIO"
 
 
+_OF_SOME = {
+    "scheduled-erp-push": ("stock:push:erp", attrgetter("push")),
+    "renew-subscriptions": ("stock:subscriptions:renew", attrgetter("renew")),
+}
+"""Schedules that are not about syncs: the kind of job, and of which integrations."""
+
+
 def targets(
     schedule: str, tenants: Sequence[UUID], integrations: Sequence[Integration]
 ) -> Iterator[tuple[UUID, str, dict[str, Any]]]:
@@ -80,11 +92,10 @@ def targets(
         for tenant_id in tenants:
             yield tenant_id, "stock:reserve:check-expired", {"tenantId": str(tenant_id)}
         return
-    if schedule == "scheduled-erp-push":
-        for x in integrations:
-            if x.push:
-                whose = {"tenantId": str(x.tenant_id), "erpSystem": x.erp_system}
-                yield x.tenant_id, "stock:push:erp", whose
+    if schedule in _OF_SOME:
+        kind, is_meant = _OF_SOME[schedule]
+        for x in filter(is_meant, integrations):
+            yield x.tenant_id, kind, {"tenantId": str(x.tenant_id), "erpSystem": x.erp_system}
         return
     sync_type = "FULL" if schedule == "daily-full-sync" else "INCREMENTAL"
     for x in integrations:
@@ -211,4 +222,4 @@ class Scheduler:
         return added
 
     async def _integrations(self, connection: Any) -> list[Integration]:
-        return [Integration(*row) for row in await connection.fetch(SQL["integrations"])]
+        return [Integration(**row) for row in await connection.fetch(SQL["integrations"])]

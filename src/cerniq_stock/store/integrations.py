@@ -21,6 +21,8 @@ from cerniq_stock.store.queries import SQL
 
 TABLE, COLUMN = "erp_integrations", "config_encrypted"
 """Where the sealed configurations lie; part of what they are bound to."""
+URL_TABLE, URL_COLUMN = "erp_subscriptions", "url_encrypted"
+"""The same of the addresses to which ERPs tell of changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +62,25 @@ class New:
 
 
 @dataclass(frozen=True, slots=True)
+class Subscription:
+    """Where an ERP tells of changes. `id` is the ERP's; `expires_at` None: it does not end."""
+
+    id: str
+    sealed: bytes = field(repr=False)
+    made_at: datetime
+    renewed_at: datetime
+    renew_at: datetime
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Sealed:
-    """One tenant's sealed configuration, as the operator sees it."""
+    """Something sealed of one tenant, as the operator sees it."""
 
     tenant_id: UUID
     id: UUID
     sealed: bytes = field(repr=False)
+    table: str = TABLE
 
 
 async def insert(app: asyncpg.Pool, tenant_id: UUID, new: New) -> None:
@@ -158,22 +173,78 @@ async def _change(
 # -- keys -------------------------------------------------------------------------------------
 
 
+_PAGES = {TABLE: "sealed_integrations", URL_TABLE: "sealed_subscriptions"}
+_SWAPS = {TABLE: "swap_sealed", URL_TABLE: "swap_sealed_subscription"}
+
+
 async def sealed_after(
-    operator: asyncpg.Pool, after: tuple[UUID, UUID], limit: int
+    operator: asyncpg.Pool, after: tuple[UUID, UUID], limit: int, table: str = TABLE
 ) -> tuple[Sealed, ...]:
-    """Page through all tenants' sealed configurations, by tenant and id."""
+    """Page through what all tenants have sealed in a table, by tenant and id."""
     async with _answering(), operator.acquire() as connection:
-        rows = await connection.fetch(SQL["sealed_integrations"], *after, limit)
-    return tuple(Sealed(*row) for row in rows)
+        rows = await connection.fetch(SQL[_PAGES[table]], *after, limit)
+    return tuple(Sealed(row[0], row[1], row[2], table) for row in rows)
 
 
 async def swap_sealed(app: asyncpg.Pool, row: Sealed, new: bytes) -> bool:
     """Put `new` in the place of what `row` saw there; False where that has changed since."""
     async with _writing(app, row.tenant_id) as connection:
         swapped = await connection.fetchval(
-            SQL["swap_sealed"], row.tenant_id, row.id, row.sealed, new
+            SQL[_SWAPS[row.table]], row.tenant_id, row.id, row.sealed, new
         )
     return swapped is not None
+
+
+# -- subscriptions ----------------------------------------------------------------------------
+
+
+async def subscription(app: asyncpg.Pool, tenant_id: UUID, id_: UUID) -> Subscription | None:
+    """Look up where the ERP of an integration tells of changes."""
+    async with _writing(app, tenant_id) as connection:
+        row = await connection.fetchrow(SQL["subscription_of"], tenant_id, id_)
+    return None if row is None else Subscription(*row)
+
+
+async def keep_subscription(
+    app: asyncpg.Pool,
+    tenant_id: UUID,
+    id_: UUID,
+    subscription_id: str,
+    sealed: bytes,
+    renew_at: datetime,
+    expires_at: datetime | None,
+) -> None:
+    """Write down a subscription that was made, in the place of another one."""
+    new = subscription_id, sealed, renew_at, expires_at
+    async with _writing(app, tenant_id) as connection:
+        await connection.execute(SQL["keep_subscription"], tenant_id, id_, *new)
+
+
+async def renew_subscription(
+    app: asyncpg.Pool,
+    tenant_id: UUID,
+    id_: UUID,
+    before: str,
+    subscription_id: str,
+    renew_at: datetime,
+    expires_at: datetime | None,
+) -> bool:
+    """Write down that `before` was renewed, or is another one now; then all is read anew.
+
+    False: it is no longer wanted.
+    """
+    new = subscription_id, renew_at, expires_at
+    async with _writing(app, tenant_id) as connection:
+        found = await connection.fetchval(SQL["renew_subscription"], tenant_id, id_, before, *new)
+        if found is not None and before != subscription_id:
+            await connection.execute(SQL["read_all_next"], tenant_id, id_)
+    return found is not None
+
+
+async def drop_subscription(app: asyncpg.Pool, tenant_id: UUID, id_: UUID) -> None:
+    """Forget a subscription."""
+    async with _writing(app, tenant_id) as connection:
+        await connection.execute(SQL["drop_subscription"], tenant_id, id_)
 
 
 # -- how --------------------------------------------------------------------------------------

@@ -48,3 +48,52 @@ ORDER BY tenant_id, id LIMIT $3;
 UPDATE erp_integrations SET config_encrypted = $4
 WHERE tenant_id = $1 AND id = $2 AND config_encrypted = $3
 RETURNING id;
+
+-- name: subscription_of
+SELECT subscription_id, url_encrypted, made_at, renewed_at, renew_at, expires_at
+FROM erp_subscriptions WHERE tenant_id = $1 AND integration_id = $2;
+
+-- name: keep_subscription
+INSERT INTO erp_subscriptions
+    (tenant_id, integration_id, subscription_id, url_encrypted, renew_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (tenant_id, integration_id) DO UPDATE SET
+    subscription_id = EXCLUDED.subscription_id,
+    url_encrypted = EXCLUDED.url_encrypted,
+    renew_at = EXCLUDED.renew_at,
+    expires_at = EXCLUDED.expires_at,
+    made_at = now(),
+    renewed_at = now();
+
+-- name: renew_subscription
+-- Unless somebody has subscribed elsewhere meanwhile, or not at all: `$3` is what was renewed.
+UPDATE erp_subscriptions SET
+    subscription_id = $4::text,
+    renew_at = $5,
+    expires_at = $6,
+    made_at = CASE WHEN subscription_id = $4::text THEN made_at ELSE now() END,
+    renewed_at = now()
+WHERE tenant_id = $1 AND integration_id = $2 AND subscription_id = $3
+RETURNING subscription_id;
+
+-- name: drop_subscription
+DELETE FROM erp_subscriptions WHERE tenant_id = $1 AND integration_id = $2;
+
+-- name: read_all_next
+-- Nothing is known of what happened meanwhile: a run that is under way keeps no mark either.
+UPDATE erp_integrations SET
+    watermark = NULL, config_revision = config_revision + 1, updated_at = statement_timestamp()
+WHERE tenant_id = $1 AND id = $2
+RETURNING id;
+
+-- name: sealed_subscriptions
+-- A page of all tenants' sealed addresses after (`$1`, `$2`).
+SELECT tenant_id, integration_id, url_encrypted FROM erp_subscriptions
+WHERE (tenant_id, integration_id) > ($1, $2)
+ORDER BY tenant_id, integration_id LIMIT $3;
+
+-- name: swap_sealed_subscription
+-- Unless somebody else has changed it meanwhile.
+UPDATE erp_subscriptions SET url_encrypted = $4
+WHERE tenant_id = $1 AND integration_id = $2 AND url_encrypted = $3
+RETURNING integration_id;

@@ -20,6 +20,7 @@ from cerniq_stock.sync.push import Pushes
 from cerniq_stock.sync.result import Asked, Integration, SyncResult, SyncType
 from cerniq_stock.sync.review import Review
 from cerniq_stock.sync.run import Run
+from cerniq_stock.sync.subscriptions import Subscriptions
 
 MOST_MOVED = 5
 """SKUs that a refusal names."""
@@ -42,6 +43,7 @@ class Syncs:
         self._integrations = integrations
         self.review = Review(dsn, app)
         self.pushes = Pushes(dsn, app, integrations)
+        self.subscriptions = Subscriptions(app, integrations)
 
     async def run(
         self,

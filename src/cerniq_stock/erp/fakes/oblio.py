@@ -36,6 +36,8 @@ class FakeOblio(StockServer):
     retry_after: str | None = None
     services: tuple[str, ...] = ()
     """Names of services, which are listed among the goods."""
+    routes: dict[str, str] = field(default_factory=dict)
+    """Where calls to an address that begins so go instead, which has to be on this machine."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,7 +57,7 @@ class FakeOblio(StockServer):
     async def announce(self) -> list[bool]:
         """Tell every webhook that stock has changed; return which of them took it."""
         body = {"topic": "stock", "data": {}}
-        return [await _deliver(hook["endpoint"], body) for hook in self.webhooks.values()]
+        return [await self._deliver(hook["endpoint"], body) for hook in self.webhooks.values()]
 
     async def answer(self, request: Request) -> Reply:
         """Answer as Oblio does."""
@@ -155,12 +157,18 @@ class FakeOblio(StockServer):
         asked = request.json if isinstance(request.json, dict) else {}
         if self._wrong_company(asked) or not asked.get("topic"):
             return Reply(_failure(400), 400)
-        if not await _deliver(str(asked.get("endpoint")), {}):
+        if not await self._deliver(str(asked.get("endpoint")), {}):
             return Reply(_failure(400), 400)
         number = secrets.token_hex(4)
         kept = {key: str(asked[key]) for key in ("cif", "topic", "endpoint")}
         self.webhooks[number] = {"id": number, **kept}
         return Reply(_success(self.webhooks[number]), 201)
+
+    async def _deliver(self, endpoint: str, body: object) -> bool:
+        for begin, instead in self.routes.items():
+            if endpoint.startswith(begin):
+                endpoint = instead + endpoint.removeprefix(begin)
+        return await _deliver(endpoint, body)
 
 
 def _figures(shelf: Shelf) -> dict[str, Any]:
