@@ -35,7 +35,8 @@ COMPARED = {
     " WHERE x.tenant_id = $1",
     # of a product whose levels both change, what is plain comes first: nothing is said then of a
     # fall that a rise elsewhere makes good
-    "messages": "SELECT type, title, regexp_replace(message, '[0-9A-Z]{26}', '') FROM notifications WHERE tenant_id = $1"
+    "messages": "SELECT type, title, regexp_replace(message, '[0-9A-Z]{26}', '')"
+    " FROM notifications WHERE tenant_id = $1"
     " AND (type <> 'LOW_STOCK' OR substring(title FROM '[0-9]+$')::int % 3 <> 0)",
     "conflicts": "SELECT sku, warehouse, reason, local_value, erp_value, erp_available,"
     " last_agreed, resolution FROM sync_conflicts WHERE tenant_id = $1",
