@@ -121,3 +121,49 @@ def test_one_bad_quantity_spoils_its_own_row_only():
 def test_what_is_no_answer_is_no_empty_answer(payload, sentence):
     with pytest.raises(PayloadError, match=sentence):
         parsed("OBLIO", payload)
+
+
+# vatIncluded, vatPercentage, price, then what it is with and without VAT; None: unknown, and told
+VAT = [
+    (True, 21, "121.0000", "121", "100"),
+    (False, 21, "100.0000", "121", "100"),
+    (True, "21", "89.9000", "89.9", "74.2975"),
+    (False, "9.00", "10", "10.9", "10"),
+    (True, 0, "10", "10", "10"),
+    (False, 21, "0.0000", "0", "0"),
+    (None, 21, "10", None, None),
+    ("true", 21, "10", None, None),
+    (1, 21, "10", None, None),
+    (True, None, "10", "10", None),
+    (True, "21%", "10", "10", None),
+    (False, -21, "10", None, "10"),
+    (False, 2100, "10", None, "10"),
+]
+
+
+@pytest.mark.parametrize(("included", "percent", "price", "gross", "net"), VAT)
+def test_prices_with_and_without_vat(included, percent, price, gross, net):
+    entry = {**FLAT, "price": price, "vatIncluded": included, "vatPercentage": percent}
+    for vat, expected in (("with", gross), ("without", net)):
+        found = oblio(entry, vat=vat)
+        assert rows(found, "price", "total") == [(expected, "12")]
+        assert told(found.warnings, "code") == [("UNPARSEABLE_PRICE",)] * (expected is None)
+    plain = oblio(entry)
+    assert rows(plain, "price") == rows(oblio({**FLAT, "price": price}), "price")
+    assert plain.warnings == ()
+
+
+def test_a_price_that_is_none_is_not_made_one():
+    for price in (None, "", "n/a"):
+        entry = {**FLAT, "price": price, "vatIncluded": True, "vatPercentage": 21}
+        assert rows(oblio(entry, vat="without"), "price") == [(None,)]
+
+
+def test_managements_with_and_without_vat_become_comparable():
+    (one, other) = (
+        {"workStation": "S", "management": name, "quantity": 1, "price": price}
+        | {"vatIncluded": included, "vatPercentage": 19, "currency": "RON"}
+        for name, price, included in (("A", "119", True), ("B", "100", False))
+    )
+    goods = {"code": "X", "productType": "Marfa", "stock": [one, other]}
+    assert rows(oblio(goods, vat="without"), "price") == [("100",), ("100",)]

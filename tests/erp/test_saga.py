@@ -213,3 +213,40 @@ def test_an_entry_that_is_no_record_is_an_error_of_its_own(entry):
     found = saga(entry, article())
     assert told(found.errors) == [("stocuri[0]", "MISSING_SKU")]
     assert rows(found, "where") == [("stocuri[1]",)]
+
+
+LOT = {"cod_gestiune": "1", "cantitate_disponibila": "4", "data_expirare": "2026-11-20"}
+
+
+@pytest.mark.parametrize(
+    ("last", "over"),
+    [
+        ("2026-11-20", True),
+        ("2026-11-21", False),
+        ("20.11.2026", True),
+        ("2026-11-20 23:59:59", True),
+        ("2026-11-20T22:30:00Z", False),  # the 21st there
+        ("0001-01-01", False),
+        ("", False),
+        (None, False),
+        ("soon", False),
+    ],
+)
+def test_a_lot_whose_day_is_over_is_told(last, over):
+    found = saga(article("A", "5", **LOT | {"data_expirare": last}), today="2026-11-21")
+    assert rows(found, "total", "available") == [("5", "4")]
+    assert told(found.warnings, "code", "field") == [("LOT_EXPIRED", "data_expirare")] * over
+
+
+def test_a_lot_whose_day_is_over_counts_unless_told_otherwise():
+    lots = [article("A", "5", lot="1", **LOT), article("A", "3", lot="2", cod_gestiune="1")]
+    for policy, total in (("count", "8"), ("zero", "3")):
+        found = gather([saga(*lots, today="2026-11-21", expired_lots=policy)])
+        assert rows(found, "total") == [(total,)]
+        assert told(found.warnings, "code") == [("LOT_EXPIRED",)]
+    # none of it is no reason to know nothing, and what cannot be read is no zero
+    (row,) = rows(saga(lots[0], expired_lots="zero"), "total", "available")
+    assert row == ("0", "0")
+    broken = saga(article("A", "5 buc", **LOT), expired_lots="zero")
+    assert (broken.rows, told(broken.errors, "code")) == ((), [("UNPARSEABLE_NUMBER",)])
+    assert rows(saga(article("A", "-5", **LOT), expired_lots="zero"), "total") == [("-5",)]

@@ -1,8 +1,12 @@
 """SAP Business One: items with their warehouses, prices and windows of validity."""
 
+from decimal import Decimal
+
 import pytest
 
-from cerniq_stock.erp.rows import PayloadError
+from cerniq_stock.erp.fakes.sap_b1 import FakeSapB1
+from cerniq_stock.erp.rows import PayloadError, SystemName
+from tests.erp.sessions import pages, session
 from tests.erp.understood import parsed, rows, told
 
 ITEM = {
@@ -188,6 +192,53 @@ def test_one_bad_place_spoils_its_own_row_only(figures, code):
     found = sap(ITEM | {"ItemWarehouseInfoCollection": shelves})
     assert rows(found, "warehouse") == [("02",)]
     assert told(found.errors) == [(f"{SHELVES}[0]", code)]
+
+
+# in stock, committed, on order, and what is available of it with `add_ordered`
+ORDERED = [
+    (100, 30, 50, "100"),
+    (100, 30, 10, "80"),
+    (100, 130, 10, "-20"),
+    (100, 0, 50, "100"),
+    (100, -5, 50, "105"),
+    (-3, 0, 50, "-3"),
+    (0, 0, 0, "0"),
+]
+
+
+@pytest.mark.parametrize(("there", "committed", "ordered", "available"), ORDERED)
+def test_what_is_on_order_makes_up_for_what_is_committed(there, committed, ordered, available):
+    place = shelf(InStock=there, Committed=committed, Ordered=ordered)
+    in_all = {
+        "QuantityOnStock": there,
+        "QuantityOrderedByCustomers": committed,
+        "QuantityOrderedFromVendors": ordered,
+    }
+    without = {key: value for key, value in ITEM.items() if "Collection" not in key}
+    for item in (ITEM | {"ItemWarehouseInfoCollection": [place]}, without | in_all):
+        assert rows(sap(item, add_ordered=True), "available") == [(available,)]
+        assert rows(sap(item), "available") == [(str(there - committed),)]
+
+
+@pytest.mark.parametrize("more", [{}, {"Ordered": None}, {"Ordered": "x"}])
+def test_what_is_on_order_has_to_be_known_then(more):
+    place = shelf(InStock=5, Committed=1, **more)
+    found = sap(ITEM | {"ItemWarehouseInfoCollection": [place]}, add_ordered=True)
+    assert (found.rows, told(found.errors, "code")) == ((), [("UNPARSEABLE_NUMBER",)])
+
+
+@pytest.mark.parametrize("stock", ["items", "crossjoin", "totals"])
+async def test_a_session_asks_for_what_is_on_order(stock):
+    async with FakeSapB1() as fake:
+        fake.received("A", "10")
+        fake.ordered("A", "6")
+        fake.shelves["A", "01"]["Ordered"] = 4
+        for add_ordered, available in ((False, "4"), (True, "8")):
+            config = {"add_ordered": add_ordered}
+            async with session(SystemName.SAP_B1, fake, config=config, stock=stock) as source:
+                found = await pages(source.everything())
+            read = {row.sku: str(row.available) for page in found for row in page.rows if row.total}
+            assert Decimal(read["A"]) == Decimal(available)
 
 
 def test_a_missing_code_is_one_error():

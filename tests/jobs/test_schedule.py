@@ -152,6 +152,25 @@ async def test_integrations_get_the_common_schedule_or_their_own(town, superuser
     )
 
 
+async def test_an_integration_that_is_switched_off_gets_no_job_and_no_schedule(town, superuser):
+    for system, expression in (("SAGA", None), ("OBLIO", None), ("CUSTOM_API", "5 7 * * 1")):
+        await superuser.execute(
+            "INSERT INTO erp_integrations (tenant_id, erp_system, name, config_encrypted,"
+            " sync_schedule, enabled) VALUES ($1, $2, $2, '', $3, false)",
+            *(town.tenant, system, expression),
+        )
+    scheduler, now = Scheduler(town.operator, town.queue), datetime.now(UTC)
+    await scheduler.tick()
+    own = "SELECT count(*) FROM job_schedules WHERE tenant_id = $1"
+    assert await superuser.fetchval(own, town.tenant) == 0
+    for name in ("scheduled-erp-sync", "scheduled-oblio-sync", "daily-full-sync"):
+        assert await scheduler.fan_out(name, now) == 0
+    await superuser.execute("UPDATE erp_integrations SET enabled = true")
+    await scheduler.tick()
+    assert await superuser.fetchval(own, town.tenant) == 1
+    assert await scheduler.fan_out("daily-full-sync", now) == 3
+
+
 async def test_pushes_are_of_those_alone_that_have_them_switched_on(town, superuser):
     pushing = [("SAP_B1", True, True), ("CUSTOM_API", True, False), ("SENIOR", False, True)]
     for system, enabled, push in [*pushing, ("OBLIO", True, None)]:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
 
-from cerniq_stock.domain.model import ProductStatus
+from cerniq_stock.domain.model import ZERO, ProductStatus
 from cerniq_stock.erp.config import ErpConfig
 from cerniq_stock.erp.rows import (
     Code,
@@ -33,7 +33,7 @@ from cerniq_stock.erp.text import (
     sku_text,
     trimmed,
 )
-from cerniq_stock.erp.times import is_day, moment
+from cerniq_stock.erp.times import is_day, local_day, moment
 
 
 class _Absent(Enum):
@@ -71,6 +71,7 @@ class Fields:
     warehouse: Named = NONE
     lot: Named = NONE
     modified: Named = NONE
+    expires: Named = NONE
 
 
 class Collector:
@@ -207,6 +208,8 @@ class Collector:
             available = self.quantity(fields.where, fields.available, sku, place)
             if available is None:
                 return
+        if total > 0 and self._is_over(fields, sku) and self.config.expired_lots == "zero":
+            total, available = ZERO, None if available is None else min(available, ZERO)
         if looks_like_date(sku):
             self.remark(WarningCode.SKU_LOOKS_LIKE_DATE, fields.where, fields.sku, sku)
         price, unit = self.price(fields.where, fields.price, fields.currency, sku)
@@ -217,6 +220,14 @@ class Collector:
             ),
             fields.available,
         )
+
+    def _is_over(self, fields: Fields, sku: str) -> bool:
+        """Tell whether the last day of goods has passed, and say so."""
+        last = local_day(fields.expires[1], self.config.zone)
+        if last is None or last >= self.config.day():
+            return False
+        self.remark(WarningCode.LOT_EXPIRED, fields.where, fields.expires, sku)
+        return True
 
     def row(self, row: ErpRow, available: Named = NONE) -> None:
         """Take a row; more available than there is in all is told."""

@@ -99,6 +99,12 @@ class ErpConfig(_Strict):
     """CSV_IMPORT: the header of each column by what it means; null where it is not to be used."""
     status_map: dict[str, Status] = {}
     """The source's words for a product's state; they come before those known by themselves."""
+    vat: Literal["with", "without"] | None = None
+    """OBLIO: prices are made such; unset, they stay as they come, some with and some without."""
+    expired_lots: Literal["count", "zero"] = "count"
+    """SAGA: whether lots whose day is over are stock, or none of it."""
+    add_ordered: bool = False
+    """SAP_B1: what is on order from vendors makes up for what is committed."""
     price_list: int | None = None
     """SAP_B1: which of the price lists counts. Unset, prices are unknown."""
     warehouses: tuple[Name, ...] | dict[Name, Name] | None = None
@@ -120,7 +126,7 @@ class ErpConfig(_Strict):
     sheet: Name | None = None
     """CSV_IMPORT: name of a workbook's sheet; unset, the first that is not hidden."""
     today: date | None = None
-    """SAP_B1: the day on which windows of validity are judged; unset, that of the parsing."""
+    """SAGA, SAP_B1: the day on which days are judged; unset, that of the parsing."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -4,6 +4,7 @@ Asked for a company, goods carry `stock`, one entry per work station and managem
 management, goods carry `quantity` and `price` themselves, as services do.
 """
 
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from cerniq_stock.erp.collect import (
@@ -20,6 +21,10 @@ from cerniq_stock.erp.collect import (
 from cerniq_stock.erp.config import ErpConfig
 from cerniq_stock.erp.rows import Parsed, PayloadError, SkipCode, WarningCode
 from cerniq_stock.erp.text import column_key, shown, trimmed
+
+_TEN_THOUSANDTH = Decimal("0.0001")
+"""What the catalogue keeps of a price."""
+_MOST_PERCENT = 100
 
 
 def parse(payload: Any, config: ErpConfig) -> Parsed:
@@ -58,23 +63,46 @@ def _product(collector: Collector, where: str, product: dict[str, Any]) -> None:
         return
     if isinstance(stock, list) and stock:
         for place, entry in records(stock, f"{where}.stock", collector):
-            collector.add(_fields(place, code, entry, _warehouse(entry)))
+            collector.add(_fields(collector.config, place, code, entry, _warehouse(entry)))
     elif flat:
-        collector.add(_fields(where, code, product, NONE))
+        collector.add(_fields(collector.config, where, code, product, NONE))
     else:
         missing = WarningCode.STOCKABLE_WITHOUT_STOCK_ROWS
         collector.remark(missing, where, named(product, "stock"), sku)
 
 
-def _fields(where: str, code: Named, entry: dict[str, Any], warehouse: Named) -> Fields:
+def _fields(
+    config: ErpConfig, where: str, code: Named, entry: dict[str, Any], warehouse: Named
+) -> Fields:
     return Fields(
         where,
         code,
         named(entry, "quantity"),
-        price=named(entry, "price"),
+        price=_price(config, entry),
         currency=named(entry, "currency"),
         warehouse=warehouse,
     )
+
+
+def _price(config: ErpConfig, entry: dict[str, Any]) -> Named:
+    """Find the price as it is wanted, with or without VAT; `vatIncluded` is another for each row.
+
+    Where that cannot be told, the field at fault stands in the price's place; it is no number.
+    """
+    price = named(entry, "price")
+    amount = config.numbers.price(price[1])
+    if config.vat is None or amount is None:
+        return price
+    included, percent = entry.get("vatIncluded"), config.numbers.price(entry.get("vatPercentage"))
+    if not isinstance(included, bool):
+        return "vatIncluded", {"vatIncluded": included}
+    if included is (config.vat == "with"):
+        return price
+    if percent is None or percent > _MOST_PERCENT:
+        return "vatPercentage", {"vatPercentage": entry.get("vatPercentage")}
+    factor = 1 + percent / 100
+    wanted = amount * factor if config.vat == "with" else amount / factor
+    return "price", wanted.quantize(_TEN_THOUSANDTH, ROUND_HALF_UP)
 
 
 def _warehouse(entry: dict[str, Any]) -> Named:

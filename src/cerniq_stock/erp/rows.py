@@ -52,6 +52,8 @@ class WarningCode(StrEnum):
     SKU_DIFFERS_ONLY_BY_CASE = "SKU_DIFFERS_ONLY_BY_CASE"
     SKU_LOOKS_LIKE_DATE = "SKU_LOOKS_LIKE_DATE"
     """`10-mar.`: a spreadsheet may have taken `MAR-10` for a day."""
+    LOT_EXPIRED = "LOT_EXPIRED"
+    """There are goods whose day is over; `expired_lots` says whether they count."""
     STOCKABLE_WITHOUT_STOCK_ROWS = "STOCKABLE_WITHOUT_STOCK_ROWS"
     """Goods of which the answer names no stock at all; there is no row."""
     UNPARSEABLE_PRICE = "UNPARSEABLE_PRICE"

@@ -39,6 +39,7 @@ def parse(payload: Any, config: ErpConfig) -> Parsed:
                 named(record, "cod_gestiune"),
                 named(record, "lot"),
                 named(record, "data_modificare"),
+                named(record, "data_expirare"),
             )
         )
     return collector.parsed()

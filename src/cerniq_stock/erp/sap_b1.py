@@ -1,6 +1,7 @@
 """SAP Business One: `Items` of the Service Layer, v1 and v2, and `$crossjoin` rows of stock.
 
-available = InStock - Committed. It may be negative, as orders may exceed the stock.
+available = InStock - Committed. It may be negative, as orders may exceed the stock. With
+`add_ordered` what is on order from vendors is added, up to what is there.
 """
 
 from collections.abc import Iterable
@@ -27,6 +28,9 @@ from cerniq_stock.erp.times import clock, day, to_utc
 ITEM = "Items"
 STOCK = "ItemWarehouseInfoCollection"
 CROSSED = f"{ITEM}/{STOCK}"
+_IN_ALL = ("QuantityOnStock", "QuantityOrderedByCustomers", "QuantityOrderedFromVendors")
+_IN_PLACE = ("InStock", "Committed", "Ordered")
+"""What is there, what of it is promised, what is to come: of all warehouses, and of one."""
 
 
 def parse(payload: Any, config: ErpConfig) -> Parsed:
@@ -68,8 +72,7 @@ def _item(collector: Collector, where: str, item: dict[str, Any]) -> None:
 
 def _in_all(item: dict[str, Any]) -> dict[str, Any]:
     """The item's own figures, without its warehouses."""
-    names = ("QuantityOnStock", "QuantityOrderedByCustomers")
-    return {name: item[name] for name in names if name in item}
+    return {name: item[name] for name in _IN_ALL if name in item}
 
 
 def _stockable(collector: Collector, where: str, item: dict[str, Any]) -> bool:
@@ -116,10 +119,7 @@ def _shelf(
         # what all warehouses have in all is not what those have that count
         collector.remark(ErrorCode.MISSING_TOTAL, where, (STOCK, ABSENT), sku, place)
         return None
-    in_all = "QuantityOnStock" in shelf
-    names = (
-        ("QuantityOnStock", "QuantityOrderedByCustomers") if in_all else ("InStock", "Committed")
-    )
+    names = _IN_ALL if _IN_ALL[0] in shelf else _IN_PLACE
     total = collector.total(where, named(shelf, names[0]), sku, place)
     if total is None:
         return None
@@ -129,6 +129,11 @@ def _shelf(
         if committed is None:
             return None
         available = total - committed
+        if config.add_ordered:
+            ordered = collector.quantity(where, named(shelf, names[2]), sku, place)
+            if ordered is None:
+                return None
+            available = min(available + ordered, max(total, available))
     return ErpRow(sku, total, available, warehouse=warehouse, where=where), reserved
 
 

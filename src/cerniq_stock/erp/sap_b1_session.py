@@ -227,7 +227,8 @@ class SapB1Session(Session):
         if self.config.price_list is not None:
             select.append("ItemPrices")
         if self._connection.stock == "totals":
-            select.append("QuantityOnStock,QuantityOrderedByCustomers")
+            more = ",QuantityOrderedFromVendors" if self.config.add_ordered else ""
+            select.append(f"QuantityOnStock,QuantityOrderedByCustomers{more}")
         else:
             select.append(sap_b1.STOCK)
         return question(
@@ -239,10 +240,11 @@ class SapB1Session(Session):
         code = f"{_SHELF}/WarehouseCode"
         terms = [f"{code} eq {literal(name)}" for name in self.config.warehouses or ()]
         only = f" and ({' or '.join(terms)})" if terms else ""
+        ordered = ",Ordered" if self.config.add_ordered else ""
         return question(
             f"$crossjoin({sap_b1.ITEM},{_SHELF})",
             expand=f"{sap_b1.ITEM}($select=ItemCode,InventoryItem),"
-            f"{_SHELF}($select=WarehouseCode,InStock,Committed)",
+            f"{_SHELF}($select=WarehouseCode,InStock,Committed{ordered})",
             filter=f"{sap_b1.ITEM}/ItemCode eq {_SHELF}/ItemCode{only}",
             orderby=f"{sap_b1.ITEM}/ItemCode,{code}",
         )

@@ -1,7 +1,7 @@
 """The systems: how each is read, what it can do, and how well that is known."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cerniq_stock.erp import custom_api, microsoft_bc, oblio, profiles, saga, sap_b1
@@ -52,20 +52,14 @@ def _can(**can: bool) -> Capabilities:
 
 
 _MAPPED = _can(incremental=True, by_sku=True, reserved=True, warehouses=True, currency=True)
+_TELLING = replace(_MAPPED, webhook=True)
 
 SYSTEMS: dict[SystemName, System] = {
     system.name: system
     for system in (
         System(
             *(SystemName.SAGA, "SAGA", saga.parse),
-            _can(
-                incremental=True,
-                by_sku=True,
-                webhook=True,
-                reserved=True,
-                warehouses=True,
-                currency=True,
-            ),
+            _TELLING,
             *(True, "the platform's specification; the vendor documents no REST interface"),
         ),
         System(
@@ -100,14 +94,7 @@ SYSTEMS: dict[SystemName, System] = {
         ),
         System(
             *(SystemName.CUSTOM_API, "REST interface of your own", custom_api.parse),
-            _can(
-                incremental=True,
-                by_sku=True,
-                webhook=True,
-                reserved=True,
-                warehouses=True,
-                currency=True,
-            ),
+            _TELLING,
             *(True, "its own field_mapping"),
         ),
         System(

@@ -56,6 +56,12 @@ def day(value: object) -> date | None:
         return None
 
 
+def local_day(value: object, zone: ZoneInfo) -> date | None:
+    """Read the day, there, of anything that `moment` reads."""
+    found = moment(value, zone)
+    return None if found is None else found.astimezone(zone).date()
+
+
 def clock(value: object) -> time | None:
     """Read a time of day: `12:03:55`, `12:03`, or `PT12H3M55S` as OData 3 has it; else None."""
     parts = _CLOCK.fullmatch(value.strip()) if isinstance(value, str) else None

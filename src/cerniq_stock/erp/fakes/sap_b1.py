@@ -72,7 +72,9 @@ class FakeSapB1(FakeServer):
             **more,
         }
         for warehouse in self.warehouses:
-            self.shelves[code, warehouse] = {"InStock": Decimal(0), "Committed": Decimal(0)}
+            self.shelves[code, warehouse] = dict.fromkeys(
+                ("InStock", "Committed", "Ordered"), Decimal(0)
+            )
 
     def received(self, code: str, quantity: str, warehouse: str = "01") -> None:
         """Goods came in; nothing of the item itself changes. Unknown ones are put in."""
@@ -206,13 +208,14 @@ class FakeSapB1(FakeServer):
     def _whole(self, code: str) -> dict[str, Any]:
         """Return an item with its figures; in all they are those of every warehouse."""
         shelves = [
-            {"WarehouseCode": name, **self.shelves[code, name], "Ordered": 0, "Locked": "tNO"}
+            {"WarehouseCode": name, **self.shelves[code, name], "Locked": "tNO"}
             for name in self.warehouses
         ]
         return {
             **self.items[code],
             "QuantityOnStock": sum(shelf["InStock"] for shelf in shelves),
             "QuantityOrderedByCustomers": sum(shelf["Committed"] for shelf in shelves),
+            "QuantityOrderedFromVendors": sum(shelf["Ordered"] for shelf in shelves),
             SHELF: shelves,
         }
 
