@@ -1,12 +1,19 @@
 """`cerniq-stock erp push`: sales booked in an ERP, refused ones listed and sent again."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from cerniq_stock.erp.fakes.sap_b1 import FakeSapB1
+from cerniq_stock.erp.fakes.base import Reply
+from cerniq_stock.erp.fakes.sap_b1 import EXITS, FakeSapB1
 from cerniq_stock.erp.secrets import new_key
 from tests.entrances.background import going_on
+from tests.entrances.conftest import sql
 
 
 @pytest.fixture
@@ -70,3 +77,25 @@ def test_where_nothing_can_be_booked_it_cannot_be_switched_on(ok, cli, sap, tmp_
     given = "--config", "-", "--options", str(options)
     refused = cli("erp", "add", "CSV_IMPORT", *given, "--json", stdin="{}")
     assert (refused.exit_code, refused.document["error"]["field"]) == (5, "push")
+
+
+def test_killed_when_the_erp_has_booked_it_is_booked_once(ok, dsn, sap):
+    """Nothing of the process is left but what it had written down before it asked."""
+    _sell(ok, "LAPTOP-14=2")
+    command = [str(Path(sys.executable).with_name("cerniq-stock")), "erp", "push", "SAP_B1"]
+    process = subprocess.Popen(command, env={**os.environ, "CERNIQ_DATABASE_URL": dsn})
+
+    def kill(request):
+        if request.method != "POST":
+            return None
+        process.kill()
+        process.wait(30)
+        return Reply(lost=True)
+
+    sap.trouble(kill, path=EXITS, after=True)
+    assert process.wait(60) == -signal.SIGKILL
+    assert ok("erp", "push", "SAP_B1", "--json").document["waiting"] == 1, "it may be at work on it"
+    sql(dsn, "UPDATE erp_pushes SET tried_at = tried_at - interval '1 hour'")
+    assert ok("erp", "push", "SAP_B1", "--json").document["booked"] == 1
+    assert len(sap.documents[EXITS]) == 1
+    assert sap.shelves["LAPTOP-14", "MAIN"]["InStock"] == 8
