@@ -4,9 +4,10 @@ import asyncio
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -15,11 +16,22 @@ import pytest
 from cerniq_stock.store import embedded
 from cerniq_stock.store.database import create_database, drop_database
 from cerniq_stock.store.migrate import migrate
+from tests import canary
 
 _numbers = count(1)
 
 # A shell's background jobs ignore Ctrl-C, and so would the programs that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """Whatever a test is about: a credential in what was printed or logged meanwhile fails it."""
+    report = yield
+    told = canary.seen(f"{report.capstdout}\n{report.capstderr}\n{report.caplog}")
+    if told and report.passed:
+        report.outcome, report.longrepr = "failed", f"a credential was told: {told}"
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +63,11 @@ def template(server: str) -> str:
 async def database(server: str, template: str) -> AsyncIterator[str]:
     """Address of a fresh database with the newest schema."""
     name = f"test_{next(_numbers)}"
-    yield await create_database(server, name, template=template)
+    dsn = await create_database(server, name, template=template)
+    yield dsn
+    told = await canary.left_open(dsn)
     await drop_database(server, name)
+    assert told == [], "a credential of the test lies open in its database"
 
 
 @pytest.fixture

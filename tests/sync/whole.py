@@ -21,7 +21,8 @@ from cerniq_stock.sync.syncs import Syncs
 from cerniq_stock.wiring import open_integrations, open_stock, open_syncs
 
 PARSE = {"field_mapping": FIELDS}
-WAREHOUSES = {"01": "MAIN", "02": "DEPOT"}
+WAREHOUSES = {"01": "MAIN", "02": "DEPOT", "Sediu|01": "MAIN", "Sediu|02": "DEPOT"}
+"""What the fakes call them, and what they are called here."""
 
 _STATE = {
     "levels": "SELECT * FROM stock_levels ORDER BY product_id, warehouse",
