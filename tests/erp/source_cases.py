@@ -3,19 +3,28 @@
 Another system is another `Case` in `CASES`. Secrets of its fake have `canary` in them.
 """
 
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
 
+from cerniq_stock.erp.config import read_config
+from cerniq_stock.erp.connection import open_source
+from cerniq_stock.erp.csv_source import Place, open_csv, read_csv_settings
 from cerniq_stock.erp.fakes.base import FakeClock, FakeServer
 from cerniq_stock.erp.fakes.microsoft_bc import FakeMicrosoftBc
 from cerniq_stock.erp.fakes.oblio import FakeOblio
 from cerniq_stock.erp.fakes.rest import FIELDS, FakeRest, FakeTokenServer
 from cerniq_stock.erp.fakes.saga import FakeSaga
 from cerniq_stock.erp.fakes.sap_b1 import FakeSapB1
+from cerniq_stock.erp.fakes.stock import StockServer
+from cerniq_stock.erp.guard import Policy
 from cerniq_stock.erp.rows import SystemName
+from cerniq_stock.erp.source import OpenSource
 
 Figures = dict[tuple[str, str | None], tuple[Decimal, Decimal | None]]
 
@@ -37,6 +46,40 @@ def _figures(fake: Any) -> Figures:
 
 def _sold(fake: Any, which: str, quantity: str) -> None:
     fake.sold(which, quantity)
+
+
+@dataclass
+class Files(StockServer):
+    """A program that writes the whole stock into a file, again with every change; no server."""
+
+    async def __aenter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory()
+        self.root, self.tenant = Path(self._folder.name), uuid4()
+        (self.root / str(self.tenant)).mkdir()
+        self.write()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def settings(self) -> dict[str, Any]:
+        return {"file": "stock.csv", "settleS": 0}
+
+    def write(self) -> None:
+        shelves = self.shelves.values()
+        rows = [f"{x.sku};{x.total};{x.available};{x.warehouse}\n" for x in shelves]
+        path = self.root / str(self.tenant) / "stock.csv"
+        path.write_text("sku;total;available;warehouse\n" + "".join(rows))
+
+
+def _written(fake: Any, count: int) -> None:
+    _fill(fake, count)
+    fake.write()
+
+
+def _sold_and_written(fake: Any, which: str, quantity: str) -> None:
+    fake.sold(which, quantity)
+    fake.write()
 
 
 @dataclass(frozen=True)
@@ -64,6 +107,8 @@ class Case:
     expire: Callable[[Any], None] | None = None
     mislead: Callable[[Any], None] | None = None
     tells_date: bool = True
+    speaks: bool = True
+    """There is a server, with whatever can go wrong with one, and credentials. Else: files."""
 
     def __str__(self) -> str:
         return self.name
@@ -202,9 +247,36 @@ CASES: list[Case] = [
         system=SystemName.SENIOR,
     ),
     _rest("WIZCOUNT", FakeRest, system=SystemName.WIZCOUNT, pages=False),
+    Case(
+        "CSV_IMPORT",
+        SystemName.CSV_IMPORT,
+        Files,
+        "",
+        count=600,
+        fill=_written,
+        sold=_sold_and_written,
+        config={"decimal": "."},
+        speaks=False,
+        tells_date=False,
+    ),
 ]
 
 
 def stock_requests(fake: FakeServer, case: Case) -> int:
     """How many requests for stock came in."""
     return sum(case.data in request.path for request in fake.requests)
+
+
+def open_case(case: Case, fake: Any, clock: FakeClock, settings: Mapping[str, Any]) -> OpenSource:
+    """Open a session as the engine does, by this clock."""
+    config = read_config(case.config)
+    if not case.speaks:
+        place = Place(fake.root, fake.tenant)
+        return open_csv(read_csv_settings(settings), config, place, sleep=clock.sleep)
+    policy = Policy.parse("127.0.0.0/8:9 " + " ".join(_ports(fake)))
+    return open_source(case.system, settings, policy, config, clock=clock.clock())
+
+
+def _ports(fake: Any) -> list[str]:
+    elsewhere = getattr(fake, "token_server", None)
+    return [f"127.0.0.0/8:{server.port}" for server in (fake, elsewhere) if server]
