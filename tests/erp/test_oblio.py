@@ -167,3 +167,9 @@ def test_managements_with_and_without_vat_become_comparable():
     )
     goods = {"code": "X", "productType": "Marfa", "stock": [one, other]}
     assert rows(oblio(goods, vat="without"), "price") == [("100",), ("100",)]
+
+
+def test_a_place_may_be_named_by_a_number():
+    entry = {"workStation": 1, "management": "2", "quantity": 5}
+    goods = {"code": "X", "productType": "Marfa", "stock": [entry]}
+    assert rows(oblio(goods), "warehouse", "total") == [("1|2", "5")]

@@ -10,6 +10,7 @@ from cerniq_stock.erp.trouble import ErpError
 from cerniq_stock.errors import InvalidInputError
 from cerniq_stock.integrations import Integrations
 from cerniq_stock.jobs.payloads import SyncErp
+from cerniq_stock.store.catalog import NewProduct
 from cerniq_stock.store.database import create_pool
 from cerniq_stock.sync.run import SnapshotRefusedError
 from cerniq_stock.sync.syncs import Syncs
@@ -56,6 +57,33 @@ async def test_a_job_names_a_file(shop, desk):
     # the usual file is older, and was read before
     assert (await desk.run()).statistics.products_checked == 0
     assert await shop.levels() == {"A@MAIN": "7 0 0", "B@MAIN": "2 0 0"}
+
+
+# what our product is called, and how another code page writes it
+SPELLINGS = [("ȘURUB", "ŞURUB"), ("ŞURUB", "ȘURUB"), ("țeavă", "ţeavă"), ("ȘȚ", "S\u0326Ț")]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), SPELLINGS)
+async def test_old_letters_are_those_of_our_products(shop, desk, ours, theirs):
+    await shop.stock.import_products(shop.tenant, [NewProduct(ours, ours)])
+    put(desk.own / "stock.csv", f"{theirs};7")
+    result = await desk.run()
+    assert (result.unknown, await shop.levels()) == ((), {f"{ours}@MAIN": "7 0 0"})
+    put(desk.own / "stock.csv", f"{theirs};x", "A;2")
+    result = await desk.run()
+    assert (await shop.levels())[f"{ours}@MAIN"] == "7 0 0"
+    assert result.missing == ()
+    put(desk.own / "stock.csv", f"{theirs};9", "A;3")
+    await desk.run(syncType="SELECTIVE", skus=[ours])
+    assert await shop.levels() == {f"{ours}@MAIN": "9 0 0", "A@MAIN": "2 0 0"}
+
+
+async def test_what_we_have_in_both_ways_is_two_products(shop, desk):
+    both = [NewProduct(sku, sku) for sku in ("ŞA", "ȘA")]
+    await shop.stock.import_products(shop.tenant, both)
+    put(desk.own / "stock.csv", "ŞA;7")
+    await desk.run()
+    assert await shop.levels() == {"ŞA@MAIN": "7 0 0"}
 
 
 async def test_a_file_that_is_missing_is_logged(shop, desk):

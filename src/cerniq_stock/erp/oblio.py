@@ -20,7 +20,7 @@ from cerniq_stock.erp.collect import (
 )
 from cerniq_stock.erp.config import ErpConfig
 from cerniq_stock.erp.rows import Parsed, PayloadError, SkipCode, WarningCode
-from cerniq_stock.erp.text import column_key, shown, trimmed
+from cerniq_stock.erp.text import as_text, column_key, shown
 
 _TEN_THOUSANDTH = Decimal("0.0001")
 """What the catalogue keeps of a price."""
@@ -106,6 +106,5 @@ def _price(config: ErpConfig, entry: dict[str, Any]) -> Named:
 
 
 def _warehouse(entry: dict[str, Any]) -> Named:
-    parts = [entry.get("workStation"), entry.get("management")]
-    names = [trimmed(part) if isinstance(part, str) else "" for part in parts]
+    names = [as_text(entry.get(name)) or "" for name in ("workStation", "management")]
     return "management", "|".join(names) if any(names) else ABSENT

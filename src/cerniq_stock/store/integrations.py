@@ -137,6 +137,13 @@ def _row(tenant_id: UUID, row: asyncpg.Record) -> Row:
     )
 
 
+async def spelled(app: asyncpg.Pool, tenant_id: UUID) -> dict[str, str]:
+    """Return the SKUs that may be written with a cedilla or a comma below, by `sku_key`."""
+    async with _writing(app, tenant_id) as connection:
+        rows = await connection.fetch(SQL["skus_of_two_spellings"], tenant_id)
+    return {row["key"]: row["sku"] for row in rows}
+
+
 async def update(
     app: asyncpg.Pool,
     tenant_id: UUID,

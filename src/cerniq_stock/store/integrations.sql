@@ -37,6 +37,13 @@ RETURNING id;
 -- name: delete_integration
 DELETE FROM erp_integrations WHERE tenant_id = $1 AND id = $2 RETURNING id;
 
+-- name: skus_of_two_spellings
+-- Those with letters that old code pages have with a cedilla only; what is there in both ways is two
+-- products.
+SELECT translate(sku, 'şţŞŢ', 'șțȘȚ') AS key, min(sku) AS sku
+FROM products WHERE tenant_id = $1 AND sku ~ '[şţŞŢșțȘȚ]'
+GROUP BY key HAVING count(*) = 1;
+
 -- name: sealed_integrations
 -- A page of all tenants' sealed configurations after (`$1`, `$2`).
 SELECT tenant_id, id, config_encrypted FROM erp_integrations

@@ -6,7 +6,9 @@ from decimal import Decimal
 
 from cerniq_stock.domain.messages import plain
 from cerniq_stock.erp.rows import ErpRow, Parsed
+from cerniq_stock.erp.session import keys_of
 from cerniq_stock.erp.source import Source
+from cerniq_stock.erp.text import sku_key, trimmed
 from cerniq_stock.errors import InvalidInputError
 from cerniq_stock.store.staging import Incoming, Staging
 from cerniq_stock.sync.result import Asked, Integration, SyncType, Tally, told
@@ -38,25 +40,25 @@ async def read(
     pages: AsyncIterator[Parsed], staged: Staging, asked: Asked, of: Integration, tally: Tally
 ) -> None:
     """Stage all pages; what is in error is told, and leaves its level alone."""
-    only = frozenset(asked.skus) if asked.kind is SyncType.SELECTIVE else None
+    only = keys_of(asked.skus) if asked.kind is SyncType.SELECTIVE else None
     rows = Rows(of, tally)
     async for page in pages:
         for remark in page.errors:
-            if only is not None and remark.sku not in only:
+            if not _meant(remark.sku, only):
                 continue
             tally.error(remark.sku, str(remark.code), told(remark))
             warehouse = rows.warehouse(remark.warehouse)
             if remark.sku is not None and warehouse is not None:
                 # of several lots the others are no sum
                 lot = _lot(remark.warehouse, remark.lot)
-                broken = _nfc(remark.sku), warehouse, lot, None, None, None, None, None, True
+                broken = rows.sku(remark.sku), warehouse, lot, None, None, None, None, None, True
                 await staged.add([broken])
         for remark in page.warnings:
-            if only is None or remark.sku in only:
+            if _meant(remark.sku, only):
                 tally.warn(remark.sku, str(remark.code), told(remark))
         found = page.rows
         if only is not None:
-            found = tuple(row for row in found if row.sku in only)
+            found = tuple(row for row in found if _meant(row.sku, only))
         await staged.add(filter(None, map(rows.incoming, found)))
     await staged.gather()
 
@@ -66,6 +68,7 @@ class Rows:
 
     def __init__(self, of: Integration, tally: Tally) -> None:
         self._tally = tally
+        self._spelled = of.spelled
         self._default = of.options.default_warehouse or of.warehouses[0]
         self._ours = {name: name for name in of.warehouses}
         for theirs, ours in of.options.warehouses.items():
@@ -74,6 +77,13 @@ class Rows:
     def warehouse(self, theirs: str | None) -> str | None:
         """Our name of the ERP's warehouse; None where there is none."""
         return self._default if theirs is None else self._ours.get(theirs) or None
+
+    def sku(self, theirs: str) -> str:
+        """Our way to write a SKU: in one piece, and with the letters that our product has."""
+        if theirs.isascii():
+            return theirs
+        composed = unicodedata.normalize("NFC", theirs)
+        return self._spelled.get(sku_key(composed), composed)
 
     def incoming(self, row: ErpRow) -> Incoming | None:
         """A row as it is staged; None where it has no place here."""
@@ -86,7 +96,7 @@ class Rows:
             text = f"{row.where}: total {plain(row.total)} is applied as 0"
             self._tally.warn(row.sku, "NEGATIVE_TOTAL", text)
         return (
-            _nfc(row.sku),
+            self.sku(row.sku),
             warehouse,
             _lot(row.warehouse, row.lot),
             row.total,
@@ -103,9 +113,9 @@ def erp_total(figure: Decimal) -> Decimal:
     return max(figure, Decimal(0))
 
 
-def _nfc(sku: str) -> str:
-    """One of the ways in which Unicode writes the same text."""
-    return sku if sku.isascii() else unicodedata.normalize("NFC", sku)
+def _meant(sku: str | None, only: frozenset[str] | None) -> bool:
+    """Whether somebody asked for it."""
+    return only is None or (sku is not None and sku_key(trimmed(sku)) in only)
 
 
 def _lot(warehouse: str | None, lot: str | None) -> str | None:

@@ -1,6 +1,6 @@
 """What a sync is asked and what it answers, exactly as §4.3 and §4.4, and what READING adds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -30,7 +30,10 @@ class SyncType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Integration:
-    """What a run needs to know of an integration. `revision` is its configuration's."""
+    """What a run needs to know of an integration. `revision` is its configuration's.
+
+    `spelled` has our way to write SKUs whose letters may have a cedilla there, by `sku_key`.
+    """
 
     tenant_id: UUID
     id: UUID
@@ -39,6 +42,7 @@ class Integration:
     warehouses: tuple[str, ...]
     watermark: Watermark | None = None
     revision: int = 1
+    spelled: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from cerniq_stock.erp.trouble import ErpError
 from cerniq_stock.errors import InvalidInputError, NotFoundError
 from cerniq_stock.integrations import Integrations, Opened
 from cerniq_stock.store.database import as_tenant
+from cerniq_stock.store.integrations import spelled
 from cerniq_stock.store.syncing import SQL
 from cerniq_stock.sync.applying import Progress
 from cerniq_stock.sync.push import Pushes
@@ -116,6 +117,7 @@ class Syncs:
             warehouses=tuple(warehouses),
             watermark=opened.watermark,
             revision=opened.revision,
+            spelled=await spelled(self._app, opened.tenant_id),
         )
 
 
