@@ -3,6 +3,7 @@
 import ast
 import statistics
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,16 @@ def test_no_bare_except_and_every_ignore_has_a_reason():
 def test_python_never_runs_without_asserts():
     assert __debug__
     assert sys.flags.optimize == 0
+
+
+def test_every_session_is_kept_apart_from_the_others():
+    contracts = tomllib.loads((SRC.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    (apart,) = (
+        contract
+        for contract in contracts["tool"]["importlinter"]["contracts"]
+        if contract["name"].startswith("Sessions know nothing of each other")
+    )
+    sessions = {path.stem for path in (SRC / "erp").glob("*_session.py")}
+    (together,) = (set(layer.split(" | ")) for layer in apart["layers"] if "saga_session" in layer)
+    assert sessions | {"csv_source"} == together
+    assert "ignore_imports" not in apart
