@@ -1,26 +1,21 @@
-"""The Service Layer over HTTP: sessions that end, pages that shrink, documents made once."""
+"""The Service Layer over HTTP: sessions that end, pages that shrink, events."""
 
 import asyncio
 import base64
 import hmac
 import json
 import logging
-from contextlib import asynccontextmanager
 from decimal import Decimal
 
 import pytest
 import structlog
 from pydantic import ValidationError
 
-from cerniq_stock.erp.config import read_config
-from cerniq_stock.erp.fakes.base import FakeClock, Reply
-from cerniq_stock.erp.fakes.sap_b1 import CROSSED, ENTRIES, EXITS, FakeSapB1
-from cerniq_stock.erp.guard import Policy
-from cerniq_stock.erp.http import Retry
+from cerniq_stock.erp.fakes.base import Reply
+from cerniq_stock.erp.fakes.sap_b1 import CROSSED
 from cerniq_stock.erp.rows import PayloadError, SkipCode
-from cerniq_stock.erp.sap_b1_session import SapB1Connection, open_sap_b1
+from cerniq_stock.erp.sap_b1_session import SapB1Connection
 from cerniq_stock.erp.sap_b1_webhooks import handshake_answer, is_signed
-from cerniq_stock.erp.session import Dial
 from cerniq_stock.erp.source import Sale
 from cerniq_stock.erp.trouble import (
     ErpError,
@@ -29,51 +24,7 @@ from cerniq_stock.erp.trouble import (
     UnauthorizedError,
     UnreachableError,
 )
-
-PASSWORD = "canary-sap-password"
-BUSY = Reply(None, 503)
-
-
-def fake(**options):
-    server = FakeSapB1(FakeClock(), **options)
-    server.item("A-001", price="0.35", currency="RON")
-    server.received("A-001", "120")
-    server.ordered("A-001", "30")
-    server.received("A-001", "20", "02")
-    server.item("O'Ring & co/5% +1")
-    server.received("O'Ring & co/5% +1", "7.5")
-    server.item("SERVICE", InventoryItem="tNO")
-    return server
-
-
-def many(count=45, **options):
-    server = FakeSapB1(FakeClock(), **options)
-    for number in range(count):
-        server.item(f"P-{number:03}")
-        server.received(f"P-{number:03}", str(number + 1))
-    return server
-
-
-@asynccontextmanager
-async def opened(server, config=None, retry=None, **given):
-    settings = {"base_url": server.url, "company_db": "SBODEMO", "user_name": "manager"}
-    connection = SapB1Connection(**{**settings, "password": PASSWORD, **given})
-    policy = Policy.parse(f"127.0.0.1:{server.port}")
-    dial = Dial(policy, clock=server.clock.clock(), retry=retry or Retry())
-    async with open_sap_b1(connection, dial, read_config(config or {})) as source:
-        yield source
-
-
-async def read(pages):
-    return [row async for page in pages for row in page.rows]
-
-
-def figures(rows):
-    return {(row.sku, row.warehouse): (row.total, row.available) for row in rows}
-
-
-def asked(server, path):
-    return [request for request in server.requests if path in request.path]
+from tests.erp.service_layer import BUSY, PASSWORD, asked, fake, figures, many, opened, read
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -404,123 +355,6 @@ async def test_what_is_no_event_is_an_error(payload):
         with pytest.raises(PayloadError):
             await read(source.announced(server.event("Items", Code="A-001")))
     assert server.requests == []
-
-
-# -- pushing ----------------------------------------------------------------------------------
-
-
-def sale(quantity="3", id_="s-1", sku="A-001", warehouse="01"):
-    return Sale(id_, sku, warehouse, Decimal(quantity))
-
-
-@pytest.mark.parametrize("version", ["v1", "v2"])
-async def test_sales_become_one_goods_issue_and_stay_one(version):
-    async with fake() as server, opened(server, version=version) as source:
-        sales = [sale(), sale("2.5", "s-2", "O'Ring & co/5% +1")]
-        number = await source.push(sales)
-        assert number == "7001"
-        assert await source.push(sales) == number
-        document = server.documents[EXITS][0]
-        assert document["Comments"] == "cerniq-stock (s-1) (s-2)"
-        assert document["DocumentLines"] == [
-            {"ItemCode": "A-001", "Quantity": 3, "WarehouseCode": "01"},
-            {"ItemCode": "O'Ring & co/5% +1", "Quantity": Decimal("2.5"), "WarehouseCode": "01"},
-        ]
-        assert len(server.documents[EXITS]) == 1
-        assert server.shelves["A-001", "01"]["InStock"] == 117
-
-
-async def test_what_came_back_becomes_a_receipt():
-    async with fake() as server, opened(server) as source:
-        assert await source.push([sale("-3")]) == "7001"
-        assert server.documents[ENTRIES][0]["DocumentLines"][0]["Quantity"] == 3
-        assert server.shelves["A-001", "01"]["InStock"] == 123
-        assert await source.push([]) is None
-        assert await source.push([sale("0", "s-0")]) is None
-        assert await source.push([sale("-3"), sale("0", "s-0")]) == "7001"
-
-
-async def test_an_id_that_begins_as_another_is_not_that_one():
-    async with fake() as server, opened(server) as source:
-        await source.push([sale(id_="s-11")])
-        await source.push([sale(id_="s-1")])
-        assert len(server.documents[EXITS]) == 2
-
-
-async def test_only_what_is_not_booked_yet_is_booked():
-    async with fake() as server, opened(server) as source:
-        await source.push([sale()])
-        assert await source.push([sale(), sale(id_="s-2")]) == "7002"
-        assert server.documents[EXITS][1]["Comments"] == "cerniq-stock (s-2)"
-        assert server.shelves["A-001", "01"]["InStock"] == 114
-
-
-@pytest.mark.parametrize("trouble", [Reply(lost=True), BUSY, Reply(None, 504)])
-async def test_an_answer_that_was_lost_is_looked_for(trouble):
-    async with fake() as server, opened(server) as source:
-        server.trouble(trouble, path=EXITS, after=False)  # the first look
-        server.trouble(
-            lambda request: trouble if request.method == "POST" else None, path=EXITS, after=True
-        )
-        assert await source.push([sale()]) == "7001"
-        assert len(server.documents[EXITS]) == 1
-
-
-async def test_a_document_that_was_not_made_is_left_to_a_later_try():
-    async with fake() as server, opened(server) as source:
-        server.trouble(lambda request: BUSY if request.method == "POST" else None, path=EXITS)
-        with pytest.raises(UnreachableError) as caught:
-            await source.push([sale()])
-        assert caught.value.retryable
-        assert server.documents[EXITS] == []
-        assert await source.push([sale()]) == "7001"
-
-
-@pytest.mark.parametrize("version", ["v1", "v2"])
-async def test_negative_stock_is_a_refusal_and_changes_nothing(version):
-    async with fake() as server, opened(server, version=version) as source:
-        with pytest.raises(RefusedError, match="less of a product") as caught:
-            await source.push([sale(), sale("500", "s-2")])
-        assert not caught.value.retryable
-        assert server.shelves["A-001", "01"]["InStock"] == 120
-        assert len([r for r in asked(server, EXITS) if r.method == "POST"]) == 1
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"ManageBatchNumbers": "tYES"},
-        {"ManageSerialNumbers": "tYES"},
-        {"InventoryItem": "tNO"},
-    ],
-)
-async def test_what_a_quantity_alone_does_not_book_is_refused_before(more):
-    async with fake() as server, opened(server) as source:
-        server.item("LOT", **more)
-        with pytest.raises(RefusedError):
-            await source.push([sale(sku="LOT")])
-        with pytest.raises(RefusedError):
-            await source.push([sale(sku="UNKNOWN")])
-    assert not [request for request in asked(server, EXITS) if request.method == "POST"]
-
-
-async def test_one_document_holds_no_more_than_its_remarks_can_name():
-    async with fake() as server, opened(server) as source:
-        ids = [f"0192f0c1-7a1b-7c3d-8e4f-{number:012}" for number in range(7)]
-        with pytest.raises(RefusedError):
-            await source.push([sale(id_=id_) for id_ in ids])
-        with pytest.raises(RefusedError):
-            await source.push([sale(), sale("-1", "s-2")])
-        await source.push([sale(id_=id_) for id_ in ids[:6]])
-
-
-async def test_warehouses_are_named_there_as_they_are_there():
-    config = {"warehouses": {"02": "Depozit"}}
-    async with fake() as server, opened(server, config) as source:
-        await source.push([sale(warehouse="Depozit")])
-        with pytest.raises(RefusedError):
-            await source.push([sale(id_="s-2", warehouse="01")])
-        assert server.shelves["A-001", "02"]["InStock"] == 17
 
 
 # -- secrets ----------------------------------------------------------------------------------
