@@ -15,11 +15,15 @@ from cerniq_stock.erp.fakes.oblio import FakeOblio
 from cerniq_stock.erp.guard import Policy
 from cerniq_stock.erp.rows import SystemName
 from cerniq_stock.erp.secrets import SecretsError, new_key, read_keys
-from cerniq_stock.erp.trouble import ErpError, UnauthorizedError
+from cerniq_stock.erp.trouble import RefusedError, UnauthorizedError
 from cerniq_stock.erp.webhooks import answer, job
 from cerniq_stock.errors import InvalidInputError, NotFoundError
 from cerniq_stock.integrations import Integrations
+from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.pg_queue import PostgresQueue
+from cerniq_stock.jobs.pg_worker import Worker
+from cerniq_stock.jobs.port import NewJob
+from cerniq_stock.jobs.rates import Rates
 from cerniq_stock.jobs.schedule import Scheduler
 from cerniq_stock.store.database import create_pool
 from cerniq_stock.sync.result import Asked, SyncType
@@ -172,7 +176,7 @@ async def test_one_that_is_gone_is_made_anew_and_everything_is_read(world, syste
 async def test_whoever_does_not_shake_hands_gets_none(world, system):
     async with told_of(world, system) as subscriptions:
         world.receiver.right = False
-        with pytest.raises(ErpError):
+        with pytest.raises(RefusedError, match="does not answer its handshake"):
             await subscriptions.subscribe(world.shop.tenant, system, HOOK)
         assert (there(world, system), await kept(world)) == ({}, [])
 
@@ -301,6 +305,30 @@ async def test_one_that_could_not_be_renewed_stays_due(world, superuser):
             await subscriptions.renew(world.shop.tenant, "OBLIO")
         ((row),) = await kept(world)
         assert row["renew_at"] < datetime.now(UTC)
+
+
+async def test_a_worker_renews_it(world, superuser):
+    async with told_of(world, "OBLIO") as subscriptions:
+        view = await subscriptions.subscribe(world.shop.tenant, "OBLIO", HOOK)
+        queue = PostgresQueue(world.app)
+        scheduler, rates = Scheduler(world.operator, queue), Rates(world.operator, {}, {})
+        about = scheduler.fan_out, rates, Metrics()
+        worker = Worker(world.operator, world.shop.stock, world.syncs, *about)
+        task = asyncio.create_task(worker.run())
+        name = "stock:subscriptions:renew"
+        whose = [{"tenantId": str(world.shop.tenant), "erpSystem": x} for x in ("OBLIO", "SAP_B1")]
+        ids = await queue.add(
+            world.shop.tenant, [NewJob(name=name, payload=payload) for payload in whose]
+        )
+        async with asyncio.timeout(60):
+            while any(not job.finished_at for job in await queue.jobs(world.shop.tenant)):  # noqa: ASYNC110 - it is there, and nobody tells
+                await asyncio.sleep(0.02)
+        worker.stop()
+        await task
+        done, failed = [await queue.get(world.shop.tenant, id_) for id_ in ids]
+        assert done.result["subscriptionId"] == view.subscription_id
+        assert (done.result["madeAnew"], done.result["host"]) == (False, "platform.example")
+        assert "NOT_CONFIGURED" in failed.error
 
 
 async def due(superuser: asyncpg.Connection) -> None:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from cerniq_stock.views import IntegrationView, Rotation
 
 app = group(
-    "ERPs: how a tenant's are reached, and what their payloads are understood as.\n\n"
-    "Their credentials are stored encrypted and shown by no command; see docs/erp.md."
+    "ERPs: how a tenant's are reached, kept in line with, and understood.\n\n"
+    "From nothing to the shelf: new-key, add, test, sync --full --dry-run, apply. Credentials are"
+    " stored encrypted and shown by no command; see docs/erp.md."
 )
 app.add_typer(erp_parse.commands)
 app.add_typer(erp_sync.commands)
@@ -123,7 +124,7 @@ async def list_integrations(call: Call) -> Shown:
 
 @command(app, "show", "erp show SAGA", "erp show SAGA --json")
 async def show(call: Call, system: System) -> Shown:
-    """Show an ERP's settings, with *** for every secret that is set.
+    """Show an ERP's settings, *** for every secret.
 
     Without the keys of credentials there is a warning instead of the settings.
     """
@@ -183,7 +184,10 @@ async def schedule(
         str, typer.Argument(metavar="CRON", help="Five fields, in Romanian time; or none.")
     ],
 ) -> Shown:
-    """Set when it is synchronised; `none`: every quarter of an hour, as all others."""
+    """Set when it is synchronised.
+
+    `none`: every quarter of an hour, as all others. Each night at two all of it is read, anyway.
+    """
     async with call.integrations() as (integrations, tenant):
         view = await integrations.schedule(tenant.id, system, _expression(expression))
     return Shown(view, (f"{system}: {view.sync_schedule or 'as all others'}",))
@@ -223,11 +227,11 @@ async def rotate_keys(
     call: Call,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
 ) -> Shown:
-    """Put the credentials of all tenants under the first key, while all goes on.
+    """Put all credentials under the first key.
 
-    Put a new key before the old one in CERNIQ_SECRET_KEYS, of every process; run this; when it
-    finds none left, take the old key out. It can be stopped and run again at any time. Exit code 1
-    where something does not open.
+    Of all tenants, and while all goes on. Put a new key before the old one in CERNIQ_SECRET_KEYS,
+    of every process; run this; when it finds none left, take the old key out. It can be stopped
+    and run again at any time. Exit code 1 where something does not open.
     """
     from cerniq_stock.wiring import open_integrations  # noqa: PLC0415 - it brings everything
 

@@ -30,11 +30,12 @@ async def subscribe(
         typer.Option(metavar="URL", help="Where it tells: https; - is stdin, for a secret in it."),
     ] = None,
 ) -> Shown:
-    """Let an ERP tell of changes by itself, at an address of yours; without --url show where.
+    """Let an ERP tell of changes by itself.
 
-    The address must answer the ERP's handshake while this runs (docs/erp.md, Webhooks); nothing
-    here calls it. It is stored encrypted, and renewed by the workers' schedules before it ends.
-    MICROSOFT_BC and OBLIO can be told so; of the others somebody enters the address at the ERP.
+    At an address of yours; without --url it is shown what there is. The address must answer the
+    ERP's handshake while this runs (docs/erp.md, Webhooks); nothing here calls it. It is stored
+    encrypted, and renewed by the workers' schedules before it ends. MICROSOFT_BC and OBLIO can
+    be told so; of the others somebody enters the address at the ERP.
     """
     given = sys.stdin.read().strip() if url == "-" else url
     async with call.syncs() as (syncs, tenant):

@@ -57,10 +57,11 @@ async def sync(
         typer.Option(case_sensitive=False, help="Who wins; else as the integration says."),
     ] = None,
 ) -> Shown:
-    """Bring the stock in line with an ERP: what changed since the last time, or all of it.
+    """Bring the stock in line with an ERP.
 
-    A file is always the whole catalogue. What the ERP says of single products that cannot be used
-    is told, leaves their stock as it is, and is no error of the command.
+    What changed since the last time, or with --full all of it. A file is always the whole
+    catalogue. What the ERP says of single products that cannot be used is told, leaves their
+    stock as it is, and is no error of the command.
     """
     from cerniq_stock.sync.result import Asked, SyncType  # noqa: PLC0415 - it brings a client
 
@@ -79,7 +80,10 @@ async def apply(
     call: Call,
     run: Annotated[str, typer.Argument(metavar="SYNC", help="Id of a dry run.")],
 ) -> Shown:
-    """Apply exactly what a dry run would have changed, if nothing has moved since."""
+    """Apply what a dry run would have changed.
+
+    Exactly that, and only if nothing has moved since.
+    """
     async with call.syncs() as (syncs, tenant):
         result = await syncs.apply(tenant.id, run)
     return _result(result)

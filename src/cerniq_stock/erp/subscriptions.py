@@ -12,10 +12,12 @@ from cerniq_stock.erp.microsoft_bc_session import MicrosoftBcSession
 from cerniq_stock.erp.oblio_session import OblioSession
 from cerniq_stock.erp.rows import SystemName
 from cerniq_stock.erp.source import Source
+from cerniq_stock.erp.trouble import RefusedError
 from cerniq_stock.errors import InvalidInputError
 
 SUBSCRIBED_TO = (SystemName.MICROSOFT_BC, SystemName.OBLIO)
 """The systems for which there is something to do here."""
+_BAD_REQUEST = 400
 LOOKED_AFTER = timedelta(days=1)
 """A webhook that does not end by itself is looked for so often: anybody may take it out there."""
 
@@ -42,6 +44,18 @@ async def keep(source: Source, url: str) -> Kept:
 
     The handshake comes to `url` before this returns. Raises ErpError, InvalidInputError.
     """
+    try:
+        return await _kept(source, url)
+    except RefusedError as error:
+        if error.status != _BAD_REQUEST:
+            raise
+    raise RefusedError(
+        "the ERP refuses the subscription; most likely the address does not answer its handshake",
+        status=_BAD_REQUEST,
+    )
+
+
+async def _kept(source: Source, url: str) -> Kept:
     match source:
         case MicrosoftBcSession():
             told = await microsoft_bc_webhooks.subscribe(source, url)
