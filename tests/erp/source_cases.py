@@ -195,6 +195,19 @@ CASES: list[Case] = [
         event=lambda *_: {"data": {}},
         expire=_few_uses,
     ),
+    Case(
+        "OBLIO-one-management",
+        SystemName.OBLIO,
+        FakeOblio,
+        "/products",
+        count=260,
+        settings=lambda fake: {**fake.settings(), "workStation": "Sediu", "management": "01"},
+        figures=lambda fake: {
+            key: value for key, value in _oblio_figures(fake).items() if key[1] == "Sediu|01"
+        },
+        event=lambda *_: {"data": {}},
+        expire=_few_uses,
+    ),
     _sap("SAP_B1-v2"),
     _sap(
         "SAP_B1-v1-crossjoin",

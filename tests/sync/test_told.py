@@ -51,7 +51,7 @@ def _small(case: Case) -> Case:
 
 
 _OAUTH = next(case for case in CASES if case.name == "CUSTOM_API-oauth2-cursor")
-_THE_SAME = "SAP_B1-v1-crossjoin", "CUSTOM_API-offset"
+_THE_SAME = "OBLIO-one-management", "SAP_B1-v1-crossjoin", "CUSTOM_API-offset"
 """Credentials that another case has as well."""
 ALL = [
     *(_small(case) for case in CASES if case.speaks and case.name not in _THE_SAME),
