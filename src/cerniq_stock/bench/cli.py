@@ -9,6 +9,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 import typer
 
 from cerniq_stock.bench.classic import CONNECTIONS
+from cerniq_stock.bench.csv_sync import bench_csv_sync
 from cerniq_stock.bench.expire import bench_expire
 from cerniq_stock.bench.jobs import bench_jobs
 from cerniq_stock.bench.read import bench_read
@@ -140,13 +141,19 @@ def jobs(
     _present("jobs", partial(bench_jobs, plan, jobs=number, redis_url=redis_url), as_json)
 
 
-@command("sync", "sync --products 10000 --callers 20")
+@command("sync", "sync --products 10000 --callers 20", "sync --csv-rows 1000000")
 def sync(
     callers: Callers = 20,
     products: Products = 100_000,
+    csv_rows: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="A file of so many lines instead.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Synchronise a whole catalogue with an ERP, alone and while others reserve."""
+    if csv_rows is not None:
+        _present("sync", partial(bench_csv_sync, csv_rows), as_json)
+        return
     _present("sync", partial(bench_sync, Plan(Load.SPREAD, callers, 1, 1, products)), as_json)
 
 

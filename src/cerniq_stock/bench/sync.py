@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 
 from cerniq_stock.bench.callers import make_callers
+from cerniq_stock.bench.child import measured
 from cerniq_stock.bench.closed_loop import measure, measure_during
 from cerniq_stock.bench.engine import judge, opened, settle
 from cerniq_stock.bench.fill import fill
@@ -80,14 +81,8 @@ async def bench_sync(plan: Plan, *, server: str, settings: Settings) -> Document
 
 async def _in_child(dsn: str, tenant_id: UUID, share: float) -> float:
     """Run a sync in a process of its own; returns how long it took there, without its start."""
-    code = "from cerniq_stock.bench.sync import child; child()"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", code, dsn, str(tenant_id), str(share)),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await process.communicate()
-    assert process.returncode == 0, process.returncode
-    return float(out)
+    took_s: float = await measured("cerniq_stock.bench.sync", dsn, str(tenant_id), str(share))
+    return took_s
 
 
 def child() -> None:

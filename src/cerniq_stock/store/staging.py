@@ -16,7 +16,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from decimal import Decimal
 from importlib.resources import files
 from io import BytesIO
@@ -32,7 +32,7 @@ from cerniq_stock.store.ids import id_block
 from cerniq_stock.store.queries import parse
 from cerniq_stock.store.syncing import SQL as LOG
 from cerniq_stock.store.syncing import connected, turn
-from cerniq_stock.store.trouble import ATTEMPTS, TRANSIENT
+from cerniq_stock.store.trouble import ATTEMPTS, LOST, TRANSIENT
 
 SQL = parse((files("cerniq_stock.store") / "staging.sql").read_text(encoding="utf-8"))
 
@@ -116,11 +116,13 @@ class Lane:
         self, tenant_id: UUID, after: int, until: int, **what: Any
     ) -> list[asyncpg.Record]:
         """Apply the plain ones of these candidates, as one transaction."""
+        place = tenant_id, after, until
 
         async def apply() -> list[asyncpg.Record]:
             async with self.connection.transaction():
-                place = tenant_id, after, until
                 (locked,) = await self.connection.fetch(SQL["lock_candidates"], *place)
+                if locked["without_level"] and not what["dry"]:
+                    return []
                 now = locked["now"]
                 rows = await self.connection.fetch(
                     SQL["apply_plain"],
@@ -131,7 +133,10 @@ class Lane:
                 assert what["dry"] or rows[0]["written"] == rows[0]["updated"], rows[0]
                 return rows
 
-        return await self._again(apply)
+        while not (rows := await self._again(apply)):
+            # while nothing is locked: whoever makes a level has others of its product
+            await self.fetch("make_levels", *place)
+        return rows
 
     async def _again(
         self, step: Callable[[], Awaitable[list[asyncpg.Record]]]
@@ -203,15 +208,23 @@ class Staging:
         """Compare with what we have; returns how much there is of everything."""
         options = force, use_available, prices, statuses, json.dumps(DECIMAL_PLACES)
         counted = _summed(await self.each("compare", tenant_id, integration_id, *options))
-        for table in ("product_changes", "unknown"):
+        for table in ("candidates", "product_changes", "unknown"):
             await self.each(f"index_{table}")
         return counted
 
-    async def look_up_keys(self) -> None:
-        """All that comes now looks rows up by their keys."""
-        await self.each("index_candidates")
-        settings = "; ".join(f"SET {name} = {value}" for name, value in KEY_LOOKUPS.items())
-        await side_by_side(lane.connection.execute(settings) for lane in self.lanes)
+    @asynccontextmanager
+    async def by_keys(self) -> AsyncIterator[None]:
+        """Have all that is run in here look rows up by their keys."""
+        await self._all(f"SET {name} = {value}" for name, value in KEY_LOOKUPS.items())
+        try:
+            yield
+        finally:
+            with suppress(*LOST):
+                await self._all(f"RESET {name}" for name in KEY_LOOKUPS)
+
+    async def _all(self, commands: Iterable[str]) -> None:
+        together = "; ".join(commands)
+        await side_by_side(lane.connection.execute(together) for lane in self.lanes)
 
     async def counted(self) -> Mapping[str, int]:
         """How many levels, products and unknown products are staged."""

@@ -307,18 +307,20 @@ ORDER BY c.place
 ON CONFLICT DO NOTHING;
 
 -- name: lock_candidates
--- In the one fixed order; the clock after that.
-SELECT count(s.found) AS levels, clock_timestamp() AS now
+-- In the one fixed order; the clock after that, and how many have no level yet that need one.
+SELECT
+    clock_timestamp() AS now,
+    count(*) FILTER (WHERE s.found IS NULL AND c.total > 0) AS without_level
 FROM (
-    SELECT product_id, warehouse FROM candidates
+    SELECT product_id, warehouse, total FROM candidates
     WHERE place > $2 AND place <= $3 AND plain
     ORDER BY place
 ) AS c
-CROSS JOIN LATERAL (
+LEFT JOIN LATERAL (
     SELECT 1 AS found FROM stock_levels AS l
     WHERE l.tenant_id = $1 AND l.product_id = c.product_id AND l.warehouse = c.warehouse
     FOR NO KEY UPDATE
-) AS s;
+) AS s ON true;
 
 -- name: apply_plain
 -- What `domain.sync.decide` does where it is plain: only the ERP has changed, all that is reserved

@@ -59,7 +59,8 @@ class Applying:
         """Make the products that are unknown, and stage their levels; a dry run does the latter."""
         tenant, unit = self._of.tenant_id, self._of.options.default_unit
         if not self._asked.dry:
-            await staged.in_chunks("make_products", "unknown", tenant, more=(unit,))
+            async with staged.by_keys():
+                await staged.in_chunks("make_products", "unknown", tenant, more=(unit,))
         told = await staged.each("made_products", tenant, MOST_TOLD)
         if self._asked.dry:
             told = await staged.each("unknown_products", MOST_TOLD)
@@ -92,8 +93,6 @@ class Applying:
         tally, tenant = self._tally, self._of.tenant_id
         for start in range(0, counted["levels"], CHUNK):
             place = tenant, start, min(start + CHUNK, counted["levels"])
-            if len(self._of.warehouses) > 1 and not self._asked.dry:
-                await lane.fetch("make_levels", *place)
             rows = await lane.apply_plain(
                 *place,
                 integration_id=self._of.id,

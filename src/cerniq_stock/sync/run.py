@@ -113,7 +113,6 @@ class Run:
             progress=self._progress,
         )
         await self._meet_strangers(staged, applying)
-        await staged.look_up_keys()
         await self._warn_of_others(staged)
         figures = self._tally.statistics
         figures.total_products = counted["rows"]
@@ -121,8 +120,9 @@ class Run:
         levels = (await staged.counted())["levels"]
         figures.products_skipped = figures.products_checked - levels
         has_conflicts = (await staged.log("has_conflicts", of.id))[0][0]
-        await applying.levels(staged, all_plain=not has_conflicts)
-        await applying.products(staged)
+        async with staged.by_keys():
+            await applying.levels(staged, all_plain=not has_conflicts)
+            await applying.products(staged)
         await self._progress(100)
 
     async def _leave_alone(self, staged: Staging) -> None:
