@@ -1,4 +1,4 @@
-"""`bench sync --csv-rows`: a large file from its bytes to its last commit, and the memory it takes."""
+"""`bench sync --csv-rows`: a large file from bytes to its last commit, and what memory it takes."""
 
 import asyncio
 import resource

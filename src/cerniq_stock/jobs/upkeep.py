@@ -16,12 +16,14 @@ from cerniq_stock.jobs.pg_queue import SQL
 from cerniq_stock.jobs.rates import Rates
 from cerniq_stock.jobs.tickets import Ticket
 from cerniq_stock.service import Stock
+from cerniq_stock.store.syncing import prune_plans
 from cerniq_stock.store.trouble import LOST
 
 log = structlog.get_logger("cerniq_stock.jobs")
 
 EVERY_S = 30.0
 GAUGES_EVERY_S = 5.0
+PLANS_EVERY_S = 3_600.0
 MOST_PICKS = 10
 """So often a job may be begun without an end before nobody begins it again."""
 
@@ -58,6 +60,8 @@ class Upkeep:
                     await self.replace_lost()
                     await self.fail_poison()
                     await self.prune()
+                if await self._rates.turn("plans", PLANS_EVERY_S):
+                    await prune_plans(self._pool)
             except (*LOST, asyncpg.PostgresError, TimeoutError) as error:
                 log.warning("upkeep put off", error=repr(error))
             with suppress(TimeoutError):

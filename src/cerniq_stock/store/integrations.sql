@@ -16,15 +16,15 @@ WHERE tenant_id = $1 AND ($2::text IS NULL OR erp_system = $2)
 ORDER BY erp_system;
 
 -- name: update_integration
--- Change what is given; null leaves what there is. Another configuration (`$6`) is another source:
--- it is read from its beginning.
+-- Change what is given; null leaves what there is. With another configuration (`$6`) or other options
+-- what was read until now may have meant something else: it is read from its beginning.
 UPDATE erp_integrations SET
     name = coalesce($3, name),
     enabled = coalesce($4, enabled),
     options = coalesce($5, options),
     config_encrypted = coalesce($6, config_encrypted),
-    config_revision = config_revision + ($6 IS NOT NULL)::int,
-    watermark = CASE WHEN $6 IS NULL THEN watermark END,
+    config_revision = config_revision + ($6 IS NOT NULL OR coalesce($5, options) <> options)::int,
+    watermark = CASE WHEN $6 IS NULL AND coalesce($5, options) = options THEN watermark END,
     updated_at = statement_timestamp()
 WHERE tenant_id = $1 AND id = $2
 RETURNING id;

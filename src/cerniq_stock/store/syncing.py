@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+from ulid import ULID
 
 from cerniq_stock.errors import UnavailableError
 from cerniq_stock.store.database import connect
@@ -17,6 +19,9 @@ SQL = parse((files("cerniq_stock.store") / "syncing.sql").read_text(encoding="ut
 
 SETTINGS = {"statement_timeout": "10min", "work_mem": "64MB", "plan_cache_mode": "auto"}
 """A million rows take their time, and temporary tables have no plans worth keeping."""
+
+PLANS_KEPT = timedelta(days=7)
+"""So long a dry run may be applied, if nothing has moved."""
 
 
 class BusyError(UnavailableError):
@@ -51,3 +56,9 @@ def columns(rows: Iterable[Sequence[Any]], width: int) -> list[Any]:
     """Turn rows into the columns that a statement takes."""
     turned = list(zip(*rows, strict=True))
     return turned or [()] * width
+
+
+async def prune_plans(operator: asyncpg.Pool) -> None:
+    """Forget the plans of dry runs that are too old to be applied."""
+    oldest = ULID.from_datetime(datetime.now(UTC) - 2 * PLANS_KEPT)
+    await operator.execute(SQL["prune_plans"], str(oldest))

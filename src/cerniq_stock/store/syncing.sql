@@ -89,14 +89,18 @@ ORDER BY id DESC LIMIT $3;
 
 -- name: dry_run
 SELECT
-    s.*, s.result_json -> 'asked' AS asked,
+    s.*, s.result_json -> 'asked' AS asked, s.completed_at < now() - $3::interval AS too_old,
     EXISTS (
         SELECT FROM stock_sync_logs AS o
         WHERE o.tenant_id = $1 AND o.integration_id = s.integration_id AND o.id > s.id
             AND NOT o.dry_run AND o.status <> 'FAILED'
     ) AS overtaken
 FROM stock_sync_logs AS s
-WHERE s.tenant_id = $1 AND s.id = $2 AND s.dry_run;
+WHERE s.tenant_id = $1 AND s.id = $2 AND s.dry_run AND s.status <> 'FAILED';
+
+-- name: prune_plans
+-- Those of all tenants, by the time that their ids begin with.
+DELETE FROM sync_plans WHERE sync_id < $1;
 
 -- name: warehouses
 SELECT warehouses FROM tenants WHERE id = $1;

@@ -15,7 +15,7 @@ from cerniq_stock.errors import InvalidInputError, NotFoundError
 from cerniq_stock.integrations import Integrations, Opened
 from cerniq_stock.store.database import as_tenant
 from cerniq_stock.store.integrations import spelled
-from cerniq_stock.store.syncing import SQL
+from cerniq_stock.store.syncing import PLANS_KEPT, SQL
 from cerniq_stock.sync.applying import Progress
 from cerniq_stock.sync.push import Pushes
 from cerniq_stock.sync.result import Asked, Integration, SyncResult, SyncType
@@ -93,11 +93,13 @@ class Syncs:
 
     async def _planned(self, tenant_id: UUID, sync_id: str) -> asyncpg.Record:
         async with as_tenant(self._app, tenant_id) as connection:
-            log = await connection.fetchrow(SQL["dry_run"], tenant_id, sync_id)
+            log = await connection.fetchrow(SQL["dry_run"], tenant_id, sync_id, PLANS_KEPT)
             if log is None:
                 raise NotFoundError(f"No dry run {sync_id}")
             if log["applied_as"] is not None:
                 raise InvalidInputError("sync", f"It was applied before, as {log['applied_as']}")
+            if log["too_old"]:
+                raise InvalidInputError("sync", "It was long ago; make a new dry run")
             if log["overtaken"]:
                 raise InvalidInputError("sync", "Another sync has run since; make a new dry run")
             moved = await connection.fetch(SQL["moved"], tenant_id, sync_id, MOST_MOVED)
