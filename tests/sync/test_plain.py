@@ -4,11 +4,13 @@ In one of them the plain path is shut, so that every level is decided by `domain
 must end alike: levels, movements, what is remembered, messages, conflicts, and what the run tells.
 """
 
+import asyncio
 import random
 from dataclasses import replace
 from decimal import Decimal
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from cerniq_stock.domain.commands import Item
@@ -181,3 +183,23 @@ async def test_a_mutant_ends_otherwise(shop, monkeypatch, name):
             if plain != one_by_one:
                 return
     pytest.fail("nobody noticed")
+
+
+@pytest.mark.parametrize("locked", [True, False], ids=["", "control: without the lock"])
+async def test_what_commits_meanwhile_is_counted(shop, monkeypatch, locked):
+    """Somebody changes the level and has not committed when the sync comes to it."""
+    if not locked:
+        blind = staging.SQL["lock_candidates"].replace("FOR NO KEY UPDATE", "")
+        monkeypatch.setitem(staging.SQL, "lock_candidates", blind)
+    await shop.sync("A=50", "B=50")
+    other = await asyncpg.connect(shop.stock.dsn, server_settings={"search_path": "cerniq"})
+    await other.execute("BEGIN; UPDATE stock_levels SET total = total + 3 WHERE total = 50")
+    run = asyncio.create_task(shop.sync("A=90", "B=80", force=True))
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    while not await other.fetchval(waiting):
+        assert not run.done(), run.result()
+    await other.execute("COMMIT")
+    await other.close()
+    await run
+    assert await shop.levels() == {"A@MAIN": "90 0 0", "B@MAIN": "80 0 0"}
+    assert (await shop.stock.verify()).ok is locked
