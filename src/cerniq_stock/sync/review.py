@@ -1,6 +1,5 @@
 """What people do about syncs: look at runs, resolve conflicts, apply a dry run (READING 28, 30)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -176,7 +175,11 @@ class Review:
             force=how is Resolution.ACCEPT_ERP,
             chosen=None if how is Resolution.ACCEPT_ERP else Chosen(total),
         )
-        (answer,) = await run_commands(self._dsn, tenant_id, [command])
+        link = Link(self._dsn, RECONNECT_S)
+        try:
+            (answer,) = await link.run(Transaction(tenant_id, [command]))
+        finally:
+            await link.close()
         if isinstance(answer, Refused):
             raise InvalidInputError("conflict", answer.message)
         assert isinstance(answer, SyncedLevel), answer
@@ -189,15 +192,6 @@ class Review:
     async def _rows(self, name: str, tenant_id: UUID, *arguments: Any) -> list[asyncpg.Record]:
         async with as_tenant(self._app, validate.uuid("tenantId", tenant_id)) as connection:
             return await connection.fetch(SQL[name], tenant_id, *arguments)
-
-
-async def run_commands(dsn: str, tenant_id: UUID, commands: Sequence[SyncLevel]) -> tuple[Any, ...]:
-    """Run commands on levels as one transaction."""
-    link = Link(dsn, RECONNECT_S)
-    try:
-        return await link.run(Transaction(tenant_id, commands))
-    finally:
-        await link.close()
 
 
 def _made(kind: Any, row: asyncpg.Record) -> Any:
