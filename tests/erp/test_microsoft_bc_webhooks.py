@@ -4,6 +4,7 @@ import json
 import logging
 from datetime import timedelta
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 import structlog
@@ -20,13 +21,14 @@ from cerniq_stock.erp.microsoft_bc_webhooks import (
     subscribe,
     unsubscribe,
 )
-from cerniq_stock.erp.rows import PayloadError
+from cerniq_stock.erp.rows import PayloadError, SystemName
 from cerniq_stock.erp.trouble import (
     ErpError,
     OffOriginError,
     RefusedError,
     UnreachableError,
 )
+from cerniq_stock.erp.webhooks import job
 from cerniq_stock.errors import InvalidInputError
 from tests.erp.business_central import Receiver, fake, opened, read, skus, subscribed
 
@@ -134,6 +136,27 @@ async def test_who_does_not_know_our_secret_is_not_believed():
         assert server.requests == []
         told["value"].append({**told["value"][0], "clientState": server.client_state})
         assert await skus(source.announced(told)) == ["P-001"]
+
+
+async def test_our_secret_does_not_travel_in_a_job():
+    async with subscribed() as (server, receiver, source, _):
+        server.edited("P-001", unitPrice=Decimal(9))
+        await server.notify()
+        (body,) = receiver.told
+        _, payload = job(SystemName.MICROSOFT_BC, uuid4(), body)
+        assert server.client_state not in json.dumps(payload)
+        sent = payload["webhookPayload"]
+        assert await skus(source.announced(sent)) == ["P-001"]
+        digest = sent["value"][0]["clientStateSha256"]
+        for wrong in (digest.upper(), digest[:-1], "", None, 7, "ș"):
+            other = {"value": [{**sent["value"][0], "clientStateSha256": wrong}]}
+            assert await skus(source.announced(other)) == []
+        # who only knows the digest has nothing to say
+        forged = json.dumps({"value": [{**sent["value"][0], "clientState": digest}]}).encode()
+        _, payload = job(SystemName.MICROSOFT_BC, uuid4(), forged)
+        assert await skus(source.announced(payload["webhookPayload"])) == []
+        _, payload = job(SystemName.MICROSOFT_BC, uuid4(), json.dumps(sent).encode())
+        assert await skus(source.announced(payload["webhookPayload"])) == []
 
 
 async def test_notifications_lead_nowhere_else():

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
@@ -55,7 +56,9 @@ def test_a_job_of_business_centrals_notifications_with_a_mark_before_them():
     told = bc.notifications(kept, [("5d115c9c-0000-4000-8000-000000000001", "updated")])
     body = b"\xef\xbb\xbf" + json.dumps({"value": told}).encode()
     name, asked = payload(BC, body)
-    assert (name, asked.kind, asked.payload) == ("stock:sync:erp", "WEBHOOK", {"value": told})
+    digest = sha256(told[0].pop("clientState").encode()).hexdigest()
+    sent = {"value": [{**told[0], "clientStateSha256": digest}]}
+    assert (name, asked.kind, asked.payload) == ("stock:sync:erp", "WEBHOOK", sent)
 
 
 def test_a_job_of_sap_events_one_or_many():

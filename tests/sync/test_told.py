@@ -24,6 +24,7 @@ from cerniq_stock.cli.problems import ERP, OK
 from cerniq_stock.erp.fakes.base import Reply, Request
 from cerniq_stock.erp.fakes.rest import FakeRest
 from cerniq_stock.erp.rows import SystemName
+from cerniq_stock.erp.webhooks import job
 from cerniq_stock.errors import CerniqError
 from cerniq_stock.jobs.pg_queue import PostgresQueue
 from cerniq_stock.jobs.port import JobState, NewJob
@@ -224,6 +225,9 @@ async def test_a_worker_at_debug_tells_no_credential(database, environment, tmp_
             for erp in erps:
                 erp.spoilt(echo(400))
             refused += await asyncio.gather(*(_job(queue, place, erp) for erp in erps))
+            (central,) = (x for x in erps if x.case.system is SystemName.MICROSOFT_BC)
+            central.well()
+            ends.append(await _notified(queue, place, central))
         finally:
             worker.send_signal(signal.SIGTERM)
             await worker.wait()
@@ -231,11 +235,11 @@ async def test_a_worker_at_debug_tells_no_credential(database, environment, tmp_
         logged = log.read()
         handed_out = [text for erp in erps for text in erp.handed_out()]
         dump = await canary.dumped(database)
-    assert {job.state for job in ends} == {JobState.COMPLETED}, [job.error for job in ends]
-    assert {job.state for job in refused} == {JobState.FAILED}
-    assert all(job.traceback for job in refused)
+    assert {x.state for x in ends} == {JobState.COMPLETED}, [x.error for x in ends]
+    assert {x.state for x in refused} == {JobState.FAILED}
+    assert all(x.traceback for x in refused)
     assert '"level": "debug"' in logged
-    jobs = "\n".join(repr(job) for job in (*ends, *refused))
+    jobs = "\n".join(repr(x) for x in (*ends, *refused))
     assert canary.seen(f"{logged}\n{dump}\n{jobs}", handed_out) == []
 
 
@@ -245,10 +249,26 @@ async def _job(queue: PostgresQueue, place: Whole, erp: Erp) -> Any:
     if erp.case.system is not SystemName.OBLIO:
         name, asked["erpSystem"] = "stock:sync:erp", erp.case.system.value
     (id_,) = await queue.add(place.tenant, [NewJob(name=name, payload=asked)])
+    return await _ended(queue, place, id_)
+
+
+async def _ended(queue: PostgresQueue, place: Whole, id_: str) -> Any:
     async with asyncio.timeout(60):
-        while (job := await queue.get(place.tenant, id_)).state not in ENDED:  # type: ignore[union-attr] # noqa: ASYNC110 - nobody tells
+        while (found := await queue.get(place.tenant, id_)).state not in ENDED:  # type: ignore[union-attr] # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.02)
-    return job
+    return found
+
+
+async def _notified(queue: PostgresQueue, place: Whole, erp: Erp) -> Any:
+    """The job of a notification, which repeats a secret of ours."""
+    assert erp.case.event is not None
+    body = json.dumps(erp.case.event(erp.fake, [sku(0)])).encode()
+    assert canary.seen(body.decode())
+    name, payload = job(SystemName.MICROSOFT_BC, place.tenant, body)
+    (id_,) = await queue.add(place.tenant, [NewJob(name=name, payload=payload)])
+    ended = await _ended(queue, place, id_)
+    assert ended.result["statistics"]["totalProducts"] == 1, "it was believed"
+    return ended
 
 
 # -- that it would be seen ---------------------------------------------------------------------

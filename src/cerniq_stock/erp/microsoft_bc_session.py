@@ -8,9 +8,10 @@ The API knows no stock of single locations; `inventory` is that of all of them. 
 
 import hmac
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
@@ -44,6 +45,7 @@ _ITEM = "number,type,inventory,unitPrice,blocked,lastModifiedDateTime"
 _OVERLAP = timedelta(minutes=5)
 _UTC = ZoneInfo("UTC")
 _GUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_STATE, _DIGEST = "clientState", "clientStateSha256"
 _RESOURCE = re.compile(rf".*companies\(({_GUID})\)/items(?:\(({_GUID})\))?")
 
 
@@ -171,7 +173,7 @@ class MicrosoftBcSession(Session):
         for told in notifications(payload):
             resource = str(told.get("resource"))
             named = _RESOURCE.fullmatch(resource.partition("?")[0])
-            if not self._ours(told.get("clientState")) or not named:
+            if not self._ours(told) or not named:
                 continue
             if named[1].lower() != await self.company():
                 continue
@@ -232,13 +234,27 @@ class MicrosoftBcSession(Session):
                         found[item] = None
         return found, last
 
-    def _ours(self, state: Any) -> bool:
+    def _ours(self, told: Mapping[str, Any]) -> bool:
         """Tell whether a notification knows our secret; without one none is believed."""
         secret = self.connection.client_state
-        if secret is None or not isinstance(state, str):
+        # as it came, or as it travels in a job
+        digest = told.get(_DIGEST) if _STATE not in told else _digest(told[_STATE])
+        if secret is None or not isinstance(digest, str):
             return False
-        ours = secret.get_secret_value().encode()
-        return hmac.compare_digest(ours, state.encode("utf-8", "surrogatepass"))
+        ours = _digest(secret.get_secret_value()) or ""
+        return hmac.compare_digest(ours.encode(), digest.encode("utf-8", "surrogatepass"))
+
+
+def travelling(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a notification with a digest in the place of our secret: jobs lie open in a table."""
+    rest = {name: value for name, value in told.items() if name not in {_STATE, _DIGEST}}
+    return {**rest, _DIGEST: _digest(told.get(_STATE))}
+
+
+def _digest(state: Any) -> str | None:
+    if not isinstance(state, str):
+        return None
+    return sha256(state.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def notifications(payload: Any) -> list[dict[str, Any]]:

@@ -2,9 +2,9 @@
 
 Pure functions, to be used by whatever listens. Take a call in like this: check that it is the ERP's
 (`OBLIO`: the secret in your address; `SAP_B1`: `sap_b1_webhooks.is_signed`; `MICROSOFT_BC`: the job
-checks that each notification repeats `client_state`); answer with `answer` where it has one; else
-add the `job`, and answer 202 at once, or 503 when there is too much: another 4xx makes Business
-Central end the subscription.
+checks that each notification repeats `client_state`, by a digest); answer with `answer` where it
+has one; else add the `job`, and answer 202 at once, or 503 when there is too much: another 4xx
+makes Business Central end the subscription.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from cerniq_stock.erp import microsoft_bc_webhooks, oblio_webhooks, sap_b1_webhooks
-from cerniq_stock.erp.microsoft_bc_session import notifications
+from cerniq_stock.erp.microsoft_bc_session import notifications, travelling
 from cerniq_stock.erp.payload import decode
 from cerniq_stock.erp.rows import PayloadError, SystemName
 from cerniq_stock.erp.saga import EVENT
@@ -58,7 +58,7 @@ def job(system: SystemName, tenant_id: UUID, body: bytes) -> tuple[str, dict[str
         raise PayloadError("Files have no webhooks")
     told = _json(body)
     if system is SystemName.MICROSOFT_BC:
-        notifications(told)
+        told = {"value": [travelling(one) for one in notifications(told)]}
     if system is SystemName.SAGA and not (isinstance(told, dict) and told.get("eveniment")):
         raise PayloadError(f"SAGA tells of no event; {EVENT} is one")
     return "stock:sync:erp", {**of, "syncType": "WEBHOOK", "webhookPayload": told}
