@@ -152,6 +152,17 @@ async def test_integrations_get_the_common_schedule_or_their_own(town, superuser
     )
 
 
+async def test_a_file_that_was_read_is_no_news_because_a_night_has_passed(town, superuser):
+    await superuser.execute(
+        "INSERT INTO erp_integrations (tenant_id, erp_system, name, config_encrypted)"
+        " VALUES ($1, 'CSV_IMPORT', 'Files', '')",
+        town.tenant,
+    )
+    scheduler, now = Scheduler(town.operator, town.queue), datetime.now(UTC)
+    assert await scheduler.fan_out("daily-full-sync", now) == 0
+    assert await scheduler.fan_out("scheduled-erp-sync", now) == 1
+
+
 async def test_an_integration_that_is_switched_off_gets_no_job_and_no_schedule(town, superuser):
     for system, expression in (("SAGA", None), ("OBLIO", None), ("CUSTOM_API", "5 7 * * 1")):
         await superuser.execute(

@@ -128,6 +128,15 @@ async def test_subscribed_again_and_ended(world, system):
 
 
 @BOTH
+async def test_what_is_gone_there_can_be_ended_here(world, system):
+    async with told_of(world, system) as subscriptions:
+        await subscriptions.subscribe(world.shop.tenant, system, HOOK)
+        forget(world, system)
+        await subscriptions.unsubscribe(world.shop.tenant, system)
+        assert await kept(world) == []
+
+
+@BOTH
 async def test_another_address_takes_the_place_of_the_first(world, system):
     async with told_of(world, system) as subscriptions:
         await subscriptions.subscribe(world.shop.tenant, system, HOOK)

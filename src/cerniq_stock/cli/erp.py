@@ -186,7 +186,8 @@ async def schedule(
 ) -> Shown:
     """Set when it is synchronised.
 
-    `none`: every quarter of an hour, as all others. Each night at two all of it is read, anyway.
+    `none`: every quarter of an hour, as all others. Each night at two all of it is read, anyway;
+    files are read whole whenever they are new.
     """
     async with call.integrations() as (integrations, tenant):
         view = await integrations.schedule(tenant.id, system, _expression(expression))

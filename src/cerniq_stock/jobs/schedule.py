@@ -111,7 +111,8 @@ def targets(
 def _meant(schedule: str, integration: Integration) -> bool:
     match schedule:
         case "daily-full-sync":
-            return True
+            # a file is read whole when it is new; after that it tells of times gone by
+            return integration.erp_system != "CSV_IMPORT"
         case "scheduled-erp-sync":
             return not integration.is_oblio and integration.own_schedule is None
         case "scheduled-oblio-sync":
