@@ -12,6 +12,7 @@ from cerniq_stock.domain.sync import Strategy
 from cerniq_stock.erp.rows import Parsed
 from cerniq_stock.store.staging import Lane
 from cerniq_stock.store.transaction import Transaction
+from cerniq_stock.sync.run import Run
 from tests.sync.conftest import Told, row
 
 
@@ -100,3 +101,23 @@ async def totals(shop) -> list[int]:
         " WHERE l.warehouse = 'MAIN' ORDER BY p.sku"
     )
     return [x["total"] for x in await shop.operator.fetch(sql)]
+
+
+async def test_a_run_that_was_killed_leaves_a_trace(shop, monkeypatch):
+    """No process that is killed writes anything down; the next run does it for it."""
+
+    async def killed(*_, **__):
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "_logged", killed)  # nor is its end written down
+        with pytest.raises(asyncio.CancelledError):
+            await shop.sync("A=5")
+    statuses = "SELECT status FROM stock_sync_logs ORDER BY id"
+    assert [x["status"] for x in await shop.operator.fetch(statuses)] == ["RUNNING"]
+    await shop.sync("A=5")
+    rows = await shop.operator.fetch("SELECT * FROM stock_sync_logs ORDER BY id")
+    assert [(x["status"], x["error_message"]) for x in rows] == [
+        ("FAILED", "The run was cut off"),
+        ("SUCCESS", None),
+    ]

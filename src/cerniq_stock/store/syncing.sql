@@ -71,13 +71,25 @@ ORDER BY s.place LIMIT $3;
 -- name: drop_plan
 DELETE FROM sync_plans WHERE tenant_id = $1 AND sync_id = $2;
 
--- name: log_run
+-- name: log_cut_off
+-- Runs that never ended; whoever has the integration's turn knows that they are over.
+UPDATE stock_sync_logs
+SET status = 'FAILED', error_message = 'The run was cut off', completed_at = now(),
+    duration_ms = least(1000 * extract(epoch FROM now() - started_at), 2147483647)
+WHERE tenant_id = $1 AND integration_id = $2 AND status = 'RUNNING';
+
+-- name: log_start
 INSERT INTO stock_sync_logs (
-    tenant_id, id, integration_id, erp_system, sync_type, status, statistics_json, changes_count,
-    conflicts_count, errors_count, error_message, started_at, completed_at, duration_ms, dry_run,
-    result_json
+    tenant_id, id, integration_id, erp_system, sync_type, status, started_at, completed_at,
+    duration_ms, dry_run
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
+VALUES ($1, $2, $3, $4, $5, 'RUNNING', $6, $6, 0, $7);
+
+-- name: log_end
+UPDATE stock_sync_logs
+SET status = $3, statistics_json = $4, changes_count = $5, conflicts_count = $6, errors_count = $7,
+    error_message = $8, completed_at = $9, duration_ms = $10, result_json = $11
+WHERE tenant_id = $1 AND id = $2;
 
 -- name: runs
 SELECT
@@ -96,7 +108,7 @@ SELECT
             AND NOT o.dry_run AND o.status <> 'FAILED'
     ) AS overtaken
 FROM stock_sync_logs AS s
-WHERE s.tenant_id = $1 AND s.id = $2 AND s.dry_run AND s.status <> 'FAILED';
+WHERE s.tenant_id = $1 AND s.id = $2 AND s.dry_run AND s.status IN ('SUCCESS', 'PARTIAL');
 
 -- name: prune_plans
 -- Those of all tenants, by the time that their ids begin with.

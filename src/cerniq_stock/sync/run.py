@@ -4,7 +4,8 @@ Everything that arrives is staged before anything is changed, so a source that f
 changes nothing.
 """
 
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from cerniq_stock import validate, wire
@@ -58,29 +59,34 @@ class Run:
 
     async def result(self, source: Source, *, incremental: bool, by_sku: bool) -> SyncResult:
         """Run to the end. Raises BusyError, SnapshotRefusedError, ErpError, PayloadError."""
-        async with staging(self._dsn, self._of.tenant_id, self._of.id) as staged:
-            try:
-                pages, whole = question(
-                    self._asked, self._of, source, incremental=incremental, by_sku=by_sku
-                )
-                await read(pages, staged, self._asked, self._of, self._tally)
-                await self._bring_in(staged, whole=whole)
-                reads_on = self._asked.kind in (SyncType.FULL, SyncType.INCREMENTAL)
-                moves_on = reads_on and not self._asked.dry
-                watermark = source.watermark if moves_on else None
-                return await self._logged(staged, watermark, whole=whole)
-            except BaseException as error:
-                await self._broken_off(staged, error)
-                raise
+        async with self._staging() as staged:
+            pages, whole = question(
+                self._asked, self._of, source, incremental=incremental, by_sku=by_sku
+            )
+            await read(pages, staged, self._asked, self._of, self._tally)
+            await self._bring_in(staged, whole=whole)
+            reads_on = self._asked.kind in (SyncType.FULL, SyncType.INCREMENTAL)
+            moves_on = reads_on and not self._asked.dry
+            return await self._logged(staged, source.watermark if moves_on else None, whole=whole)
 
     async def applied(self, sync_id: str) -> SyncResult:
         """Apply what a dry run has planned, where it is as it was. Raises BusyError."""
-        async with staging(self._dsn, self._of.tenant_id, self._of.id) as staged:
+        async with self._staging() as staged:
+            await staged.gather()
+            await staged.own("stage_plan", self._of.tenant_id, sync_id)
+            await self._bring_in(staged, whole=False)
+            return await self._logged(staged, None)
+
+    @asynccontextmanager
+    async def _staging(self) -> AsyncIterator[Staging]:
+        """Have the integration's turn, and the run written down from its beginning to its end."""
+        of, asked = self._of, self._asked
+        async with staging(self._dsn, of.tenant_id, of.id) as staged:
+            await staged.log("log_cut_off", of.id)
+            run = self.id, of.id, of.erp_system, asked.kind.value, self._started_at, asked.dry
+            await staged.log("log_start", *run)
             try:
-                await staged.gather()
-                await staged.own("stage_plan", self._of.tenant_id, sync_id)
-                await self._bring_in(staged, whole=False)
-                return await self._logged(staged, None)
+                yield staged
             except BaseException as error:
                 await self._broken_off(staged, error)
                 raise
@@ -230,13 +236,11 @@ class Run:
         }
         async with staged.together():
             await staged.log(
-                "log_run",
-                *(self.id, of.id, of.erp_system, result.sync_type, status),
-                wire.dumps(result.statistics),
+                "log_end",
+                *(self.id, status, wire.dumps(result.statistics)),
                 *(tally.changes_count, tally.conflicts_count, result.statistics.errors_count),
                 result.errors[0].message if failed else None,
-                *(result.started_at, result.completed_at, result.duration, result.dry_run),
-                wire.dumps(told),
+                *(result.completed_at, result.duration, wire.dumps(told)),
             )
             if not result.dry_run:
                 mark = None if watermark is None else wire.dumps(watermark)
