@@ -9,9 +9,9 @@ import structlog
 from cerniq_stock.erp.guard import Policy
 from cerniq_stock.erp.http import (
     ErpClient,
-    Redactor,
     tls_context,
 )
+from cerniq_stock.erp.redactor import Redactor
 from cerniq_stock.erp.trouble import (
     CertificateError,
     UnauthorizedError,
@@ -112,6 +112,15 @@ def test_secrets_are_taken_out_in_every_form():
     for text in ("pä/ss word&1", "p%C3%A4/ss%20word%261", "p%C3%A4%2Fss+word%261", 'quo\\"te'):
         assert redactor.clean(f"<{text}>") == "<***>"
     assert redactor.clean("alphabet abc") == "alphabet abc"
+
+
+def test_what_was_shortened_in_the_middle_of_a_secret_tells_no_part_of_it():
+    redactor = Redactor()
+    redactor.add("eyJhbGciOi.payload.sign")
+    for cut in ("eyJh", "eyJhbGci", "eyJhbGciOi.payload.sig"):
+        assert redactor.clean(f"no: {cut}…, and {cut}…") == "no: ***…, and ***…"
+    for innocent in ("eyJ…", "bGciOi…", "no eyJhbGci", "…eyJhbGci", "…"):
+        assert redactor.clean(innocent) == innocent
 
 
 async def test_logs_name_parameters_and_no_values(caplog):

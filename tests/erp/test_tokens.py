@@ -12,7 +12,8 @@ import structlog
 
 from cerniq_stock.erp.guard import Policy
 from cerniq_stock.erp.http import Answer as Read
-from cerniq_stock.erp.http import Clock, ErpClient, Redactor
+from cerniq_stock.erp.http import Clock, ErpClient
+from cerniq_stock.erp.redactor import Redactor
 from cerniq_stock.erp.tokens import ClientCredentials, Grant, lifetime
 from cerniq_stock.erp.trouble import BadAnswerError, RefusedError, UnauthorizedError
 from tests.erp.http_server import Answer, Server

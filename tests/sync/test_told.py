@@ -196,6 +196,26 @@ async def test_commands_and_calls_tell_no_credential(case, database, environment
     assert canary.seen("\n".join(desk.told), handed_out) == []
 
 
+async def test_what_an_erp_repeats_in_its_rows_is_not_told(database):
+    """Where figures should be stands what the request had, and remarks quote what they found."""
+    async with FakeRest() as fake, whole(database, fake, skus=["A", "B"]) as place:
+        fake.received("A", "5")
+        await place.connect(fake.settings())
+        await place.sync()
+
+        def repeats(request: Request) -> Reply:
+            said = request.headers["authorization"]
+            short, long = said, "x" * 62 + said
+            row = {"code": "B", "stock": {"total": short, "free": 1}, "depot": "01"}
+            cut = {"code": "C", "stock": {"total": long, "free": 1}, "depot": "01"}
+            return Reply({"items": [*fake.records("A"), row, cut]})
+
+        fake.trouble(repeats, path="/v1/stock")
+        result = await place.sync()
+    assert [(x.sku, x.code) for x in result.errors] == [(x, "UNPARSEABLE_NUMBER") for x in "BC"]
+    assert canary.seen(f"{result!r}{await canary.dumped(database)}") == []
+
+
 async def test_a_worker_at_debug_tells_no_credential(database, environment, tmp_path):
     """A process as it is run: all systems of a tenant, well and in trouble; its logs and jobs."""
     async with AsyncExitStack() as stack:

@@ -19,7 +19,7 @@ from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
-from urllib.parse import quote, quote_plus, urlencode, urljoin
+from urllib.parse import quote, urlencode, urljoin
 
 import httpcore2
 import httpx2
@@ -27,6 +27,7 @@ import structlog
 
 from cerniq_stock.erp.bodies import MEGABYTE, is_page, pieces, read_json, retry_after
 from cerniq_stock.erp.guard import GuardedTransport, Policy, Resolver, parse_url, system_resolver
+from cerniq_stock.erp.redactor import Redactor
 from cerniq_stock.erp.trouble import (
     BadAnswerError,
     CertificateError,
@@ -48,7 +49,6 @@ for _name in ("httpx2", "httpcore2"):
 
 _IDEMPOTENT = frozenset({"GET", "HEAD"})
 _ERROR_BODY = 16 * 1024
-_HIDDEN = "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +106,6 @@ class Answer:
     url: str
     data: Any = None
     size: int = 0
-
-
-class Redactor:
-    """Knows the secrets of a session and takes them out of any text."""
-
-    def __init__(self) -> None:
-        self._forms: set[str] = set()
-
-    def add(self, *values: str) -> None:
-        """Remember secrets, also as they look in URLs and JSON; three letters are no secret."""
-        for value in values:
-            if len(value) > 3:
-                encoded = json.dumps(value)[1:-1]
-                self._forms |= {value, quote(value), quote(value, ""), quote_plus(value), encoded}
-
-    def clean(self, text: str) -> str:
-        """Return `text` without any of them."""
-        for form in sorted(self._forms, key=len, reverse=True):
-            text = text.replace(form, _HIDDEN)
-        return text
 
 
 @dataclass(slots=True)

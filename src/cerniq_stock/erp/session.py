@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from ssl import SSLContext
@@ -22,7 +22,8 @@ from pydantic.alias_generators import to_camel
 from cerniq_stock.erp.bodies import MEGABYTE, http_date
 from cerniq_stock.erp.config import ErpConfig
 from cerniq_stock.erp.guard import Policy, Resolver, parse_url, system_resolver
-from cerniq_stock.erp.http import Answer, Clock, ErpClient, Redactor, Retry, Timeouts, tls_context
+from cerniq_stock.erp.http import Answer, Clock, ErpClient, Retry, Timeouts, tls_context
+from cerniq_stock.erp.redactor import Redactor
 from cerniq_stock.erp.rows import Parsed, PayloadError, Remark
 from cerniq_stock.erp.source import Health, Sale, Watermark
 from cerniq_stock.erp.text import sku_key, trimmed
@@ -197,13 +198,26 @@ class Session:
     # -- for subclasses ---------------------------------------------------------------------
 
     def read(self, payload: Any, config: ErpConfig | None = None) -> Parsed:
-        """Parse a payload; what a system says about its failure may repeat a secret of ours."""
+        """Parse a payload; what a system says, of its failure or in a row, may repeat a secret."""
         try:
-            return self._parse(payload, config or self.config)
+            parsed = self._parse(payload, config or self.config)
         except PayloadError as error:
             told = self.client.redactor.clean(str(error))
+        else:
+            return replace(
+                parsed,
+                errors=self._cleaned(parsed.errors),
+                warnings=self._cleaned(parsed.warnings),
+                skipped=self._cleaned(parsed.skipped),
+            )
         # raised out here: the sentence before would hang on the error
         raise PayloadError(told)
+
+    def _cleaned(self, remarks: tuple[Remark, ...]) -> tuple[Remark, ...]:
+        clean = self.client.redactor.clean
+        return tuple(
+            one if one.raw is None else replace(one, raw=clean(one.raw)) for one in remarks
+        )
 
     async def picked(self, skus: Sequence[str]) -> AsyncGenerator[Parsed, None]:
         """Read everything and keep these products."""
