@@ -117,12 +117,15 @@ async def test_one_of_each_system(integrations):
 async def test_changes(integrations, superuser):
     await add(integrations)
     await superuser.execute("""UPDATE erp_integrations SET watermark = '{"since": 1}'""")
-    view = await integrations.change(ONE.id, "SAGA", name="Other", enabled=False)
+    view = await integrations.change(ONE.id, "SAGA", name="Other", enabled=False, options={})
     assert (view.name, view.enabled) == ("Other", False)
-    view = await integrations.change(ONE.id, "SAGA", options={"syncPrices": False})
-    assert (view.options, view.name) == ({"syncPrices": False}, "Other")
     opened = await integrations.open(ONE.id, "SAGA")
     assert (opened.watermark, opened.revision, opened.enabled) == ({"since": 1}, 1, False)
+    view = await integrations.change(ONE.id, "SAGA", options={"syncPrices": False})
+    assert (view.options, view.name) == ({"syncPrices": False}, "Other")
+    # what was read until now was read for other options
+    opened = await integrations.open(ONE.id, "SAGA")
+    assert (opened.watermark, opened.revision) == (None, 2)
     assert (await integrations.schedule(ONE.id, "SAGA", "0 3 * * *")).sync_schedule == "0 3 * * *"
     assert (await integrations.schedule(ONE.id, "SAGA", None)).sync_schedule is None
 
