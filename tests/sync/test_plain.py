@@ -54,10 +54,15 @@ MUTANTS = {
     "nobody is told of low stock": ("erp - own - erps >= total - blocked", "true"),
     "our own blocks go": ("coalesce(l.blocked, 0) - coalesce(c.blocked, 0)", "0"),
     "a version too few": ("version = d.version + 1", "version = greatest(d.version, 1)"),
-    "nothing is remembered": (
-        "SELECT $1, $4, product_id, warehouse, erp, erp, erp, 0, erps, $9",
-        "SELECT $1, $4, product_id, warehouse, erp, erp, 0, 0, erps, $9",
+    "what is remembered is not the ERP's": (
+        "agreed_total = erp, pending",
+        "agreed_total = 0, pending",
     ),
+    "what is learned is not the ERP's": (
+        "warehouse, erp, erp, erp, 0, erps, $9 FROM news",
+        "warehouse, erp, erp, 0, 0, erps, $9 FROM news",
+    ),
+    "what is blocked is not remembered": ("blocked = erps,", "blocked = 0,"),
     "movements without a cause": ("'SYNC', $5, $10", "NULL, $5, $10"),
 }
 
