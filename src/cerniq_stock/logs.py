@@ -18,8 +18,11 @@ def _add_context(_: Any, __: str, event: Any) -> Any:
     return {**(CONTEXT.get() or {}), **event}
 
 
-def configure(format_: Format | None = None, level: str = "INFO") -> None:
-    """Send structlog's events and those of the standard library to stderr, alike."""
+def configure(format_: Format | None = None, level: str = "INFO", *, lasting: bool = True) -> None:
+    """Send structlog's events and those of the standard library to stderr, alike.
+
+    Where that is `lasting`, loggers are made once and stay as they are then, which is quicker.
+    """
     chosen = format_ or ("text" if sys.stderr.isatty() else "json")
     shared: list[Any] = [
         _add_context,
@@ -42,7 +45,7 @@ def configure(format_: Format | None = None, level: str = "INFO") -> None:
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=lasting,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -11,6 +13,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from cerniq_stock.cli.app import app
@@ -50,10 +53,24 @@ def _no_tenant_of_the_developers_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CERNIQ_TENANT_ID", raising=False)
 
 
+@contextmanager
+def _logs_as_before() -> Iterator[None]:
+    """A command sees to the logs of its process, which is this one, and has other tests to run."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
 def command_line(dsn: str, *args: str, stdin: str | bytes | None = None) -> Result:
     """Run a command line on a database."""
     environment = {"CERNIQ_DATABASE_URL": dsn}
-    done = CliRunner(env=environment).invoke(app, list(args), input=stdin)
+    with _logs_as_before():
+        done = CliRunner(env=environment).invoke(app, list(args), input=stdin)
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return Result(done.exit_code, done.stdout, done.stderr)
 

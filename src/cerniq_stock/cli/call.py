@@ -66,7 +66,7 @@ def _quiet_logs() -> None:
     """Sessions with ERPs log; unless told otherwise that would be on stdout."""
     from cerniq_stock import logs  # noqa: PLC0415 - few commands need it
 
-    logs.configure("text", "WARNING")
+    logs.configure("text", "WARNING", lasting=False)
 
 
 class Call:
