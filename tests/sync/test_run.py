@@ -1,5 +1,6 @@
 """What a sync makes of figures: READING 20 to 30, case by case."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -190,6 +191,18 @@ async def test_the_watermark_moves_with_the_rows(shop):
     source.mark = {"day": "2026-11-21"}
     await shop.sync(source=source, kind="SELECTIVE", skus=("A",))
     assert '"2026-11-20"' in await shop.operator.fetchval("SELECT watermark FROM erp_integrations")
+
+
+async def test_changes_that_could_not_be_used_are_read_again(shop):
+    marked = "SELECT watermark FROM erp_integrations"
+    source = Told([Parsed((row("A=5"), row("B=0.5")))], mark={"day": 1})
+    shop = replace(shop, integration=replace(shop.integration, watermark={"day": 0}))
+    result = await shop.sync(source=source, kind="INCREMENTAL")
+    assert [x.code for x in result.errors] == ["QUANTITY_TOO_PRECISE"]
+    assert (await shop.levels(), source.asked) == ({"A@MAIN": "5 0 0"}, [{"day": 0}])
+    assert await shop.operator.fetchval(marked) is None
+    await shop.sync(source=source)  # of the whole catalogue it is known
+    assert await shop.operator.fetchval(marked) == '{"day": 1}'
 
 
 async def test_one_run_at_a_time(shop):

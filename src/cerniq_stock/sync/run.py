@@ -65,9 +65,16 @@ class Run:
             )
             await read(pages, staged, self._asked, self._of, self._tally)
             await self._bring_in(staged, whole=whole)
-            reads_on = self._asked.kind in (SyncType.FULL, SyncType.INCREMENTAL)
-            moves_on = reads_on and not self._asked.dry
+            moves_on = self._moves_on(whole=whole)
             return await self._logged(staged, source.watermark if moves_on else None, whole=whole)
+
+    def _moves_on(self, *, whole: bool) -> bool:
+        """Whether the next reading may go on from where this one ended.
+
+        Changes of which some could not be used are read again, until the next whole reading.
+        """
+        reads_on = self._asked.kind in (SyncType.FULL, SyncType.INCREMENTAL)
+        return reads_on and not self._asked.dry and (whole or not self._tally.errors)
 
     async def applied(self, sync_id: str) -> SyncResult:
         """Apply what a dry run has planned, where it is as it was. Raises BusyError."""
