@@ -1,10 +1,13 @@
 """Where a sync could do harm quietly: drifts, guards that look away, decisions on old figures."""
 
+import asyncpg
 import pytest
 
+from cerniq_stock.domain.model import ProductStatus
 from cerniq_stock.domain.sync import Strategy
 from cerniq_stock.erp.rows import ErrorCode, Parsed, Remark
-from cerniq_stock.errors import InvalidInputError
+from cerniq_stock.errors import InvalidInputError, UnavailableError
+from cerniq_stock.store import syncing
 from cerniq_stock.store.database import create_pool
 from cerniq_stock.sync.review import Resolution, Review
 from cerniq_stock.sync.run import SnapshotRefusedError
@@ -98,3 +101,54 @@ async def test_skus_are_compared_as_text_not_as_bytes(shop):
     await made.sync(f"{caffe}=1", "A=1", "B=1")
     await made.sync(f"{decomposed}=2", "A=1", "B=1")
     assert (await shop.levels())[f"{caffe}@MAIN"] == "2 0 0"
+
+
+@pytest.mark.parametrize(
+    "options", [{"default_warehouse": "NOPE"}, {"warehouses": {"W": "NOPE"}}], ids=str
+)
+async def test_no_stock_comes_into_warehouses_that_are_none(shop, options):
+    with pytest.raises(InvalidInputError, match="no warehouse NOPE"):
+        await shop.having(**options).sync("A=100")
+    assert await shop.levels() == {}
+
+
+async def test_a_snapshot_that_is_right_is_accepted_and_sales_are_remembered(shop):
+    """Unlike force, which forgets what the ERP has not booked."""
+    await shop.sync("A=10", "B=1", "C=1")
+    await sell(shop, "A", 3)
+    with pytest.raises(SnapshotRefusedError, match="--accept-snapshot"):
+        await shop.sync("A=10")
+    await shop.sync("A=10", accept=True)
+    assert (await shop.levels())["A@MAIN"] == "7 0 0"
+
+
+async def test_a_snapshot_of_which_no_row_can_be_used_is_refused(shop):
+    errors = tuple(
+        Remark(f"data[{n}]", "stock", ErrorCode.UNPARSEABLE_NUMBER, "x", sku)
+        for n, sku in enumerate("ABC")
+    )
+    source = Told([Parsed((), errors=errors)], mark={"day": 1})
+    with pytest.raises(SnapshotRefusedError, match="UNPARSEABLE_NUMBER of A"):
+        await shop.sync(source=source)
+    assert await shop.operator.fetchval("SELECT watermark FROM erp_integrations") is None
+
+
+async def test_a_level_that_somebody_holds_for_too_long_is_said(shop, monkeypatch):
+    await shop.sync("A=50")
+    impatient = {**syncing.SETTINGS, "lock_timeout": "50ms"}
+    monkeypatch.setattr(syncing, "SETTINGS", impatient)
+    other = await asyncpg.connect(shop.stock.dsn, server_settings={"search_path": "cerniq"})
+    await other.execute("BEGIN; SELECT FROM stock_levels FOR UPDATE")
+    with pytest.raises(UnavailableError, match="too long"):
+        await shop.sync("A=60")
+    await other.execute("ROLLBACK")
+    await other.close()
+    await shop.sync("A=60")
+    assert await shop.levels() == {"A@MAIN": "60 0 0"}
+
+
+async def test_a_product_is_made_with_the_state_that_the_erp_says(shop):
+    making = shop.having(create_unknown=True)
+    result = await making.sync(row("NEW=1", status=ProductStatus.INACTIVE))
+    (made,) = [x for x in result.changes if x.change_type == "CREATE"]
+    assert (made.field, made.new_value) == ("status", "INACTIVE")

@@ -1,12 +1,15 @@
 """Dry runs: they tell what the run would do, and are applied only to what they have seen."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from uuid import uuid4
 
 import asyncpg
 import pytest
 from ulid import ULID
 
+from cerniq_stock.domain.commands import Item
 from cerniq_stock.domain.model import ProductStatus
 from cerniq_stock.erp.rows import Parsed
 from cerniq_stock.errors import InvalidInputError, NotFoundError
@@ -14,6 +17,7 @@ from cerniq_stock.store.database import create_pool
 from cerniq_stock.store.syncing import prune_plans
 from cerniq_stock.sync.syncs import Syncs
 from tests.sync.conftest import Known, Told, row
+from tests.sync.test_run import sell
 
 
 @pytest.fixture
@@ -87,3 +91,52 @@ async def test_plans_end(shop, syncs):
     await prune_plans(shop.operator)
     assert await owner.fetchval("SELECT count(*) FROM sync_plans") == 0
     await owner.close()
+
+
+async def test_applying_learns_what_a_run_would_have_learned(shop, syncs):
+    """Of a level that agreed, too: else the next sync would put back what was sold since."""
+    await shop.stock.receive(shop.tenant, "A", 10)
+    dry = await shop.sync("A=10", "B=1", dry=True)
+    assert {x.sku for x in dry.changes} == {"B"}
+    await syncs.apply(shop.tenant, dry.sync_id)
+    await sell(shop, "A", 3)
+    await shop.sync("A=10", "B=1")
+    assert (await shop.levels())["A@MAIN"] == "7 0 0"
+
+
+async def test_another_currency_alone_is_applied(shop, syncs):
+    await shop.sync(row("A=1", price=Decimal(10), currency="RON"))
+    dry = await shop.sync(row("A=1", price=Decimal(10), currency="EUR"), dry=True)
+    done = await syncs.apply(shop.tenant, dry.sync_id)
+    assert [(x.field, x.new_value) for x in done.changes] == [("currency", "EUR")]
+    assert told(done.changes) == told(dry.changes)
+
+
+async def test_conflicts_of_a_dry_run_are_kept_when_it_is_applied(shop, syncs):
+    await shop.sync("A=10", "B=10")
+    await shop.stock.reserve(shop.tenant, shop.negotiation, [Item("A", 8)], type="HARD")
+    dry = await shop.sync("A=5", "B=11", dry=True)
+    assert await shop.operator.fetchval("SELECT count(*) FROM sync_conflicts") == 0
+    done = await syncs.apply(shop.tenant, dry.sync_id)
+    assert done.conflicts == dry.conflicts
+    (kept,) = await syncs.review.conflicts(shop.tenant)
+    assert (kept.sku, kept.reason, kept.erp_value) == ("A", "SHORT", 5)
+
+
+@pytest.mark.parametrize("figure", ["NEW=-3/-3", "NEW=2/-1", "NEW=1.5"])
+async def test_products_that_would_be_made_are_decided_as_if_they_were(shop, syncs, figure):
+    making = shop.having(create_unknown=True)
+    dry = await making.sync(figure, dry=True)
+    assert await shop.operator.fetchval("SELECT count(*) FROM products WHERE sku = 'NEW'") == 0
+    real = await making.sync(figure)
+    assert told(dry.changes) == told(real.changes)
+    for name in ("errors", "warnings", "conflicts", "statistics"):
+        assert getattr(dry, name) == getattr(real, name), name
+
+
+async def test_the_plan_of_an_integration_that_was_removed_is_not_applied(shop, syncs):
+    dry = await shop.sync("A=5", dry=True)
+    successor = Known(replace(shop.integration, id=uuid4()))
+    syncs = Syncs(shop.stock.dsn, syncs._app, successor)
+    with pytest.raises(InvalidInputError, match="another integration"):
+        await syncs.apply(shop.tenant, dry.sync_id)

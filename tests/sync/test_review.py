@@ -88,3 +88,20 @@ async def test_a_dry_run_whose_stock_has_moved_is_not_applied(shop, app):
     await shop.sync("A=11", "B=9", force=True)
     with pytest.raises(InvalidInputError, match="Another sync"):
         await syncs.apply(shop.tenant, dry.sync_id)
+
+
+async def test_a_sale_in_that_very_moment_is_not_overwritten(shop, review, conflict, monkeypatch):
+    """Between the look at the level and the transaction that changes it."""
+    as_seen = Review._as_seen
+
+    async def sold_meanwhile(self, *arguments):
+        version = await as_seen(self, *arguments)
+        await sell(shop, "A", 4)
+        return version
+
+    monkeypatch.setattr(Review, "_as_seen", sold_meanwhile)
+    with pytest.raises(InvalidInputError, match="there are 3 here"):
+        await review.resolve(shop.tenant, conflict.id, Resolution.ACCEPT_ERP)
+    assert await shop.levels() == {"A@MAIN": "3 0 0"}
+    (seen,) = await review.conflicts(shop.tenant)
+    assert seen.local_value == 3

@@ -223,6 +223,7 @@ class SyncErp(Payload):
     webhook_payload: Any = None
     file: str | None = None
     force_update: bool = False
+    accept_snapshot: bool = False
     dry_run: bool = False
     conflict_resolution: Strategy | None = None
 
@@ -240,6 +241,7 @@ class SyncErp(Payload):
             payload=self.webhook_payload,
             file=self.file,
             force=self.force_update,
+            accept=self.accept_snapshot,
             dry=self.dry_run,
             strategy=self.conflict_resolution,
         )

@@ -86,6 +86,13 @@ class Lane:
             self.connection.copy_to_table("incoming", source=BytesIO(data), format="text")
         )
 
+    async def forget(self, skus: Sequence[str]) -> None:
+        """Have these rows not come in."""
+        await self._send()
+        assert self._copying is not None
+        await self._copying
+        await self.connection.execute(SQL["forget"], skus)
+
     async def stop(self) -> None:
         """Wait for what is on its way, whatever becomes of it."""
         if self._copying is not None:
@@ -166,6 +173,10 @@ class Staging:
         """Put together what belongs together; no more rows come after that."""
         await side_by_side(lane.gather() for lane in self.lanes)
 
+    async def forget(self, skus: Sequence[str]) -> None:
+        """Have the rows of these SKUs not come in: they will be read again."""
+        await side_by_side(lane.forget(skus) for lane in self.lanes)
+
     async def each(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run a statement in every lane; what all of them answer."""
         return list(chain(*await side_by_side(x.fetch(name, *arguments) for x in self.lanes)))
@@ -204,9 +215,11 @@ class Staging:
         use_available: bool,
         prices: bool,
         statuses: bool,
+        warehouses: Sequence[str],
     ) -> Mapping[str, int]:
         """Compare with what we have; returns how much there is of everything."""
-        options = force, use_available, prices, statuses, json.dumps(DECIMAL_PLACES)
+        places = json.dumps(DECIMAL_PLACES)
+        options = force, use_available, prices, statuses, places, warehouses
         counted = _summed(await self.each("compare", tenant_id, integration_id, *options))
         for table in ("candidates", "product_changes", "unknown"):
             await self.each(f"index_{table}")

@@ -50,6 +50,9 @@ CREATE TEMP TABLE unknown (
     status text
 );
 
+-- name: forget
+DELETE FROM incoming WHERE sku = ANY ($1::text[]);
+
 -- name: is_unique
 SELECT NOT EXISTS (SELECT FROM incoming GROUP BY sku, warehouse HAVING count(*) > 1);
 
@@ -143,7 +146,7 @@ WITH joined AS MATERIALIZED (
         row_number() OVER (ORDER BY product_id, warehouse),
         product_id, sku, warehouse, total, available,
         erp_total, local_total, agreed_total, pending, blocked, conflict_id IS NOT NULL,
-        conflict_id IS NULL
+        conflict_id IS NULL AND warehouse = ANY ($8::text[])
             AND total = round(total, ($7::jsonb ->> unit)::int4)
             AND (available IS NULL OR available = round(available, ($7::jsonb ->> unit)::int4)),
         CASE WHEN our_status = 'ACTIVE' THEN reorder_point END, version
@@ -202,7 +205,7 @@ SELECT
     coalesce(p.id, u.product_id), f.sku, f.warehouse, f.total,
     CASE WHEN $2 THEN f.available ELSE greatest(f.total, 0) END,
     NULL, NULL, NULL, NULL, NULL, false,
-    f.total = round(f.total, $3::int4)
+    f.warehouse = ANY ($4::text[]) AND f.total = round(f.total, $3::int4)
         AND (f.available IS NULL OR f.available = round(f.available, $3::int4)),
     p.reorder_point, f.version
 FROM unknown AS u
@@ -287,12 +290,21 @@ ORDER BY sku
 ON CONFLICT (tenant_id, sku) DO NOTHING;
 
 -- name: made_products
-SELECT u.sku, p.id AS product_id
+SELECT u.sku, p.id AS product_id, p.status
 FROM unknown AS u JOIN products AS p ON p.tenant_id = $1 AND p.sku = u.sku
 WHERE u.place <= $2 ORDER BY u.place;
 
 -- name: unknown_products
-SELECT sku, product_id FROM unknown WHERE place <= $1 ORDER BY place;
+SELECT sku, product_id, coalesce(status, 'ACTIVE') AS status FROM unknown WHERE place <= $1 ORDER BY place;
+
+-- name: would_be
+-- Products that a dry run would make, of these SKUs.
+SELECT product_id, sku, coalesce(status, 'ACTIVE') AS status
+FROM unknown WHERE sku = ANY ($1::text[]);
+
+-- name: suppose_product
+INSERT INTO products (tenant_id, id, sku, name, unit, status) VALUES ($1, $2, $3, $3, $4, $5)
+ON CONFLICT DO NOTHING;
 
 -- name: make_levels
 -- Levels that there are not yet, empty; each is somebody else's like ours.
@@ -325,21 +337,26 @@ LEFT JOIN LATERAL (
 -- name: apply_plain
 -- What `domain.sync.decide` does where it is plain: only the ERP has changed, all that is reserved
 -- and blocked fits, and nothing falls to its reorder point. What is not so is left to it: the
--- candidate is marked. The levels are locked; a statement of its own sees what they are by now.
+-- candidate is marked. The levels are locked; a statement of its own sees what they are by now. Rows
+-- are found by LATERAL and LIMIT, which no statistics can turn round.
 WITH here AS MATERIALIZED (
     SELECT
         c.place, c.product_id, c.sku, c.warehouse, c.reorder_point, c.erp_total,
         c.local_total, c.agreed_total, c.pending, c.blocked AS known_blocked,
         greatest(c.total, 0) AS erp, c.total AS told, c.available AS told_available,
         coalesce(l.total, 0) AS total, coalesce(l.reserved, 0) AS reserved,
-        coalesce(l.blocked, 0) AS blocked, coalesce(l.version, 0) AS version,
+        coalesce(l.blocked, 0) AS blocked, coalesce(l.version, 0) AS version, l.spot,
         c.version AS version_then,
         greatest(coalesce(l.blocked, 0) - coalesce(c.blocked, 0), 0) AS own,
         CASE WHEN c.available IS NULL THEN coalesce(c.blocked, 0)
             ELSE greatest(greatest(c.total, 0) - c.available, 0) END AS erps
     FROM candidates AS c
-    LEFT JOIN stock_levels AS l
-        ON l.tenant_id = $1 AND l.product_id = c.product_id AND l.warehouse = c.warehouse
+    LEFT JOIN LATERAL (
+        SELECT k.total, k.reserved, k.blocked, k.version, k.ctid AS spot
+        FROM stock_levels AS k
+        WHERE k.tenant_id = $1 AND k.product_id = c.product_id AND k.warehouse = c.warehouse
+        LIMIT 1
+    ) AS l ON true
     WHERE c.place > $2 AND c.place <= $3 AND c.plain
 ), decided AS MATERIALIZED (
     SELECT
@@ -360,8 +377,7 @@ WITH here AS MATERIALIZED (
     UPDATE stock_levels AS s
     SET total = d.erp, blocked = d.own + d.erps, version = d.version + 1, updated_at = $9
     FROM changed AS d
-    WHERE s.tenant_id = $1 AND s.product_id = d.product_id AND s.warehouse = d.warehouse
-        AND NOT $7
+    WHERE s.ctid = d.spot AND s.tenant_id = $1 AND NOT $7
     RETURNING 1
 ), movements AS (
     INSERT INTO stock_movements (
@@ -384,8 +400,13 @@ WITH here AS MATERIALIZED (
     SET erp_total = erp, local_total = erp, agreed_total = erp, pending = 0, blocked = erps,
         synced_at = $9
     FROM news AS x
-    WHERE e.tenant_id = $1 AND e.integration_id = $4 AND e.product_id = x.product_id
-        AND e.warehouse = x.warehouse AND x.known
+    CROSS JOIN LATERAL (
+        SELECT k.ctid AS spot FROM erp_levels AS k
+        WHERE k.tenant_id = $1 AND k.integration_id = $4 AND k.product_id = x.product_id
+            AND k.warehouse = x.warehouse
+        LIMIT 1
+    ) AS f
+    WHERE e.ctid = f.spot AND e.tenant_id = $1 AND x.known
 ), learned AS (
     INSERT INTO erp_levels (
         tenant_id, integration_id, product_id, warehouse, erp_total, local_total, agreed_total,
@@ -396,8 +417,9 @@ WITH here AS MATERIALIZED (
     INSERT INTO sync_plans (
         tenant_id, sync_id, place, sku, warehouse, version, erp_total, erp_available
     )
+    -- what is agreed, too: applying it is to learn the same
     SELECT $1, $5, place * $12::int4 + $13::int4, sku, warehouse, version, told, told_available
-    FROM changed WHERE $7
+    FROM decided WHERE plain AND $7
 ), left_over AS (
     UPDATE candidates AS c SET plain = false
     FROM decided AS d WHERE c.place = d.place AND NOT d.plain
@@ -442,7 +464,9 @@ INSERT INTO sync_plans (
 )
 SELECT
     $1, $2, -(row_number() OVER (ORDER BY sku) * $3::int4 + $4::int4), sku,
-    new_price, new_currency, new_status, price, currency, status
+    -- a currency is one of a price
+    CASE WHEN new_currency IS NULL THEN new_price ELSE coalesce(new_price, price) END,
+    new_currency, new_status, price, currency, status
 FROM (
     SELECT sku, new_price, new_currency, new_status, price, currency, status FROM product_changes
     UNION ALL

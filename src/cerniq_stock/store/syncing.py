@@ -8,14 +8,17 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import asyncpg.pool
 from ulid import ULID
 
-from cerniq_stock.errors import UnavailableError
+from cerniq_stock.errors import NotFoundError, UnavailableError
 from cerniq_stock.store.database import connect
 from cerniq_stock.store.queries import parse
-from cerniq_stock.store.trouble import LOST
+from cerniq_stock.store.trouble import BLOCKED, LOST
 
 SQL = parse((files("cerniq_stock.store") / "syncing.sql").read_text(encoding="utf-8"))
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 SETTINGS = {"statement_timeout": "10min", "work_mem": "64MB", "plan_cache_mode": "auto"}
 """A million rows take their time, and temporary tables have no plans worth keeping."""
@@ -37,6 +40,8 @@ async def connected(dsn: str, tenant_id: UUID) -> AsyncIterator[asyncpg.Connecti
         yield connection
     except LOST as error:
         raise UnavailableError("The database does not answer") from error
+    except BLOCKED as error:
+        raise UnavailableError("Somebody else holds a level or a row for too long") from error
     finally:
         await connection.close()
 
@@ -45,11 +50,22 @@ async def connected(dsn: str, tenant_id: UUID) -> AsyncIterator[asyncpg.Connecti
 async def turn(
     dsn: str, tenant_id: UUID, integration_id: UUID
 ) -> AsyncIterator[asyncpg.Connection]:
-    """Have an integration for oneself. Raises BusyError while somebody else has it."""
+    """Have an integration for oneself, until the connection ends.
+
+    Raises BusyError while somebody else has it, and NotFoundError where it was removed.
+    """
     async with connected(dsn, tenant_id) as connection:
-        if not await connection.fetchval(SQL["take_turn"], integration_id):
-            raise BusyError("Another sync of this integration is under way")
+        await take_turn(connection, tenant_id, integration_id)
         yield connection
+
+
+async def take_turn(connection: Connection, tenant_id: UUID, integration_id: UUID) -> None:
+    """Take an integration's turn on a connection of its tenant. Raises like `turn`."""
+    if not await connection.fetchval(SQL["take_turn"], integration_id):
+        raise BusyError("Another sync of this integration is under way")
+    # whoever looked it up before the turn may have looked before it was removed
+    if not await connection.fetchval(SQL["has_integration"], tenant_id, integration_id):
+        raise NotFoundError("The integration is gone")
 
 
 def columns(rows: Iterable[Sequence[Any]], width: int) -> list[Any]:

@@ -5,6 +5,9 @@
 -- One run of an integration at a time; the lock ends with the connection. `$1` is the integration.
 SELECT pg_try_advisory_lock(hashtextextended('cerniq sync ' || $1::uuid, 0));
 
+-- name: has_integration
+SELECT EXISTS (SELECT FROM erp_integrations WHERE tenant_id = $1 AND id = $2);
+
 -- name: last_snapshot
 -- How many rows the last whole snapshot had that was applied.
 SELECT (statistics_json ->> 'totalProducts')::int8
@@ -12,6 +15,21 @@ FROM stock_sync_logs
 WHERE tenant_id = $1 AND integration_id = $2 AND result_json @> '{"whole": true}' AND NOT dry_run
     AND status IN ('SUCCESS', 'PARTIAL')
 ORDER BY completed_at DESC LIMIT 1;
+
+-- name: new_products
+-- Products that were made since this integration was read last (a little before: clocks differ), and
+-- that it has not told of.
+SELECT p.sku FROM products AS p
+WHERE p.tenant_id = $1 AND p.created_at > (
+    SELECT s.started_at - interval '10 minutes' FROM stock_sync_logs AS s
+    WHERE s.tenant_id = $1 AND s.erp_system = $3 AND s.integration_id = $2 AND NOT s.dry_run
+        AND s.status IN ('SUCCESS', 'PARTIAL') AND s.sync_type IN ('FULL', 'INCREMENTAL')
+    ORDER BY s.completed_at DESC LIMIT 1
+) AND NOT EXISTS (
+    SELECT FROM erp_levels AS e
+    WHERE e.tenant_id = $1 AND e.integration_id = $2 AND e.product_id = p.id
+)
+ORDER BY p.sku LIMIT $4;
 
 -- name: count_remembered
 SELECT count(*) FROM erp_levels WHERE tenant_id = $1 AND integration_id = $2;
@@ -130,13 +148,16 @@ ORDER BY id LIMIT $5;
 -- name: open_conflict
 SELECT * FROM sync_conflicts WHERE tenant_id = $1 AND id = $2;
 
+-- name: level_of_conflict
+SELECT l.total, l.version
+FROM sync_conflicts AS c
+JOIN stock_levels AS l
+    ON l.tenant_id = $1 AND l.product_id = c.product_id AND l.warehouse = c.warehouse
+WHERE c.tenant_id = $1 AND c.id = $2;
+
 -- name: see_conflict
 -- What it is about has moved since somebody looked.
-UPDATE sync_conflicts AS c SET local_value = l.total, seen_at = now()
-FROM stock_levels AS l
-WHERE c.tenant_id = $1 AND c.id = $2 AND l.tenant_id = $1 AND l.product_id = c.product_id
-    AND l.warehouse = c.warehouse AND l.total <> c.local_value
-RETURNING l.total;
+UPDATE sync_conflicts SET local_value = $3, seen_at = now() WHERE tenant_id = $1 AND id = $2;
 
 -- name: resolve_conflict
 UPDATE sync_conflicts
@@ -155,4 +176,3 @@ UPDATE erp_integrations
 SET last_sync_at = $3, last_sync_status = $4, updated_at = now(),
     watermark = CASE WHEN $5::jsonb IS NOT NULL AND config_revision = $6 THEN $5 ELSE watermark END
 WHERE tenant_id = $1 AND id = $2;
-

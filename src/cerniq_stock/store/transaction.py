@@ -1,6 +1,6 @@
 """One batch of a tenant's commands as one transaction: lock, load, decide, write once."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -38,15 +38,18 @@ class Transaction:
         *,
         lock_timeout_ms: int | None = None,
         dry: bool = False,
+        first: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
     ) -> None:
         """`lock_timeout_ms` is how long to wait for a lock, instead of the connection's limit.
 
-        A `dry` one decides as it would, and writes nothing.
+        A `dry` one decides as it would, and writes nothing; `first` makes what is to be supposed.
         """
+        assert dry or first is None, "what is supposed is not to stay"
         self.tenant_id = tenant_id
         self.commands = commands
         self.lock_timeout_ms = lock_timeout_ms
         self.dry = dry
+        self.first = first
         self.answers: tuple[Result, ...] = ()
         self.proof: Proof | None = None
 
@@ -68,6 +71,8 @@ class Transaction:
 
     async def _run(self, connection: asyncpg.Connection) -> tuple[Result, ...]:
         named = await begin(connection, self.tenant_id, self.commands, self.lock_timeout_ms)
+        if self.first is not None:
+            await self.first(connection)
         state, now, places = await load(connection, self.tenant_id, self.commands, named)
         # after the locks: by now the lost transaction has ended, one way or the other
         if self.proof is not None and await connection.fetchval(

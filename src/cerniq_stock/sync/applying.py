@@ -17,6 +17,7 @@ from cerniq_stock.domain.outcomes import Refused, SyncedLevel
 from cerniq_stock.domain.sync import FOR_A_PERSON, Figure, Remembered, Strategy, Verdict
 from cerniq_stock.store.ids import id_block
 from cerniq_stock.store.staging import CHUNK, LANES, Lane, Staging, side_by_side
+from cerniq_stock.store.staging import SQL as STAGING
 from cerniq_stock.store.syncing import columns
 from cerniq_stock.store.transaction import Transaction
 from cerniq_stock.store.writer import Link
@@ -67,10 +68,10 @@ class Applying:
         self._tally.statistics.products_created += unknown
         self._tally.changes_count += unknown
         for row in told[:MOST_TOLD]:
-            made = row["sku"], row["product_id"], "status", None, "ACTIVE", "ERP", "CREATE"
+            made = row["sku"], row["product_id"], "status", None, row["status"], "ERP", "CREATE"
             self._tally.tell(StockChange(*made))
-        use = self._of.options.use_erp_available
-        await staged.each("compare_made", tenant, use, DECIMAL_PLACES[unit])
+        options = self._of.options.use_erp_available, DECIMAL_PLACES[unit], self._of.warehouses
+        await staged.each("compare_made", tenant, *options)
 
     async def levels(self, staged: Staging, *, all_plain: bool) -> None:
         """Bring the levels in. Not `all_plain`: a person has conflicts open that may be over."""
@@ -80,7 +81,7 @@ class Applying:
         try:
             async for rows in staged.left_over(LINKS * CHUNK):
                 commands = [self._command(row) for row in rows]
-                answers = await self._decided(links, commands)
+                answers = await self._decided(links, commands, await self._would_be(staged, rows))
                 await self._told(staged, rows, commands, answers, may_end=not all_plain)
                 await self._report(len(rows))
         finally:
@@ -109,10 +110,30 @@ class Applying:
         self._done += levels
         await self._progress(10 + 85 * self._done // max(self._all, 1))
 
-    async def _decided(self, links: Sequence[Link], commands: Sequence[SyncLevel]) -> list[Any]:
+    async def _would_be(
+        self, staged: Staging, rows: Sequence[asyncpg.Record]
+    ) -> Callable[[asyncpg.Connection], Awaitable[None]] | None:
+        """In a dry run, products have to be supposed that a run would have made by now."""
+        if not (self._asked.dry and self._of.options.create_unknown):
+            return None
+        made = await staged.each("would_be", [row["sku"] for row in rows])
+        tenant, unit = self._of.tenant_id, self._of.options.default_unit
+        supposed = [(tenant, x["product_id"], x["sku"], unit, x["status"]) for x in made]
+
+        async def first(connection: asyncpg.Connection) -> None:
+            await connection.executemany(STAGING["suppose_product"], supposed)
+
+        return first
+
+    async def _decided(
+        self, links: Sequence[Link], commands: Sequence[SyncLevel], first: Any
+    ) -> list[Any]:
         parts = [commands[n * CHUNK : (n + 1) * CHUNK] for n in range(LINKS)]
+        if first is not None:  # one after the other, as both would suppose the same products
+            links = [links[0]]
+            parts = [list(commands)]
         answers = await side_by_side(
-            link.run(Transaction(self._of.tenant_id, part, dry=self._asked.dry))
+            link.run(Transaction(self._of.tenant_id, part, dry=self._asked.dry, first=first))
             for link, part in zip(links, parts, strict=True)
             if part
         )
@@ -163,8 +184,8 @@ class Applying:
                 open_.append((command, answer))
             else:
                 settled.append(answer)
-            if answer.verdict in (Verdict.UPDATED, Verdict.RESOLVED):
-                planned.append((row["place"], command, answer))
+            # all of it: applying is to learn and to ask for the same
+            planned.append((row["place"], command, answer))
         if self._asked.dry:
             await self._plan(staged, planned)
             return

@@ -49,8 +49,8 @@ class Integration:
 class Asked:
     """What to synchronise, and how. `strategy` None: as the integration says.
 
-    `file` names one below the tenant's folder, instead of the usual one. `plan` is the id
-    of a dry run: exactly what it would have changed is applied.
+    `accept` takes a snapshot that looks like a mistake. `file` names one below the tenant's folder,
+    instead of the usual one.
     """
 
     kind: SyncType = SyncType.INCREMENTAL
@@ -58,9 +58,9 @@ class Asked:
     file: str | None = None
     payload: Any = None
     force: bool = False
+    accept: bool = False
     dry: bool = False
     strategy: Strategy | None = None
-    plan: str | None = None
 
 
 @dataclass(slots=True)

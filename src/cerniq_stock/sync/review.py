@@ -12,6 +12,7 @@ import asyncpg
 from cerniq_stock import validate
 from cerniq_stock.domain.commands import SyncLevel
 from cerniq_stock.domain.messages import plain
+from cerniq_stock.domain.model import ZERO
 from cerniq_stock.domain.outcomes import Refused, SyncedLevel, Wire
 from cerniq_stock.domain.sync import Chosen, Figure, Remembered, Strategy, Verdict
 from cerniq_stock.errors import InvalidInputError, NotFoundError
@@ -128,13 +129,10 @@ class Review:
         row = await self._open(tenant_id, conflict_id)
         async with turn(self._dsn, tenant_id, row["integration_id"]):
             row = await self._open(tenant_id, conflict_id)
-            moved = await self._rows("see_conflict", tenant_id, conflict_id)
-            if moved and how is not Resolution.KEEP_LOCAL:
-                now = plain(moved[0]["total"])
-                raise InvalidInputError(
-                    "conflict", f"It has moved: there are {now} here; look again"
-                )
-            answer = await self._change(tenant_id, row, how, total, who)
+            version = None
+            if how is not Resolution.KEEP_LOCAL:
+                version = await self._as_seen(tenant_id, row)
+            answer = await self._change(tenant_id, row, how, total, who, version)
             kept = conflict_id, how.value, answer.total, who, why
             await self._rows("resolve_conflict", tenant_id, *kept)
         (row,) = await self._rows("open_conflict", tenant_id, conflict_id)
@@ -149,6 +147,19 @@ class Review:
             raise InvalidInputError("conflict", f"Conflict {conflict_id} is resolved already")
         return rows[0]
 
+    async def _as_seen(self, tenant_id: UUID, row: asyncpg.Record) -> int:
+        """The version of the level, whose total is what the person has seen."""
+        levels = await self._rows("level_of_conflict", tenant_id, row["id"])
+        total, version = levels[0] if levels else (ZERO, 0)
+        if total != row["local_value"]:
+            raise await self._moved(tenant_id, row["id"], total)
+        return int(version)
+
+    async def _moved(self, tenant_id: UUID, conflict_id: str, now: Decimal) -> InvalidInputError:
+        await self._rows("see_conflict", tenant_id, conflict_id, now)
+        there_are = f"It has moved: there are {plain(now)} here; look again"
+        return InvalidInputError("conflict", there_are)
+
     async def _change(
         self,
         tenant_id: UUID,
@@ -156,6 +167,7 @@ class Review:
         how: Resolution,
         total: Decimal | None,
         by: str | None,
+        version: int | None,
     ) -> SyncedLevel:
         place = row["integration_id"], row["product_id"], row["warehouse"]
         found = await self._rows("remembered", tenant_id, *place)
@@ -174,6 +186,7 @@ class Review:
             row["sync_id"],
             force=how is Resolution.ACCEPT_ERP,
             chosen=None if how is Resolution.ACCEPT_ERP else Chosen(total),
+            version=version,
         )
         link = Link(self._dsn, RECONNECT_S)
         try:
@@ -183,6 +196,8 @@ class Review:
         if isinstance(answer, Refused):
             raise InvalidInputError("conflict", answer.message)
         assert isinstance(answer, SyncedLevel), answer
+        if answer.verdict is Verdict.MOVED:
+            raise await self._moved(tenant_id, row["id"], answer.previous_total)
         if answer.verdict is Verdict.SHORT:
             raise InvalidInputError(
                 "conflict", f"{row['sku']}: that is less than is firmly reserved and blocked"

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 
 from cerniq_stock import validate, wire
 from cerniq_stock.erp.source import Source, Watermark
-from cerniq_stock.errors import CerniqError
+from cerniq_stock.errors import CerniqError, InvalidInputError
 from cerniq_stock.store.ids import new_id
 from cerniq_stock.store.staging import Staging, staging
 from cerniq_stock.sync.applying import Applying, Progress
-from cerniq_stock.sync.reading import question, read
+from cerniq_stock.sync.reading import Reading
 from cerniq_stock.sync.result import (
     MOST_ERRORS,
     MOST_TOLD,
@@ -28,12 +28,13 @@ from cerniq_stock.sync.result import (
 
 LISTED = 1_000
 """SKUs that a result lists, of those that one side does not know."""
+_IF_RIGHT = "; if that is right: --accept-snapshot, or acceptSnapshot"
 NEXT = {SyncType.FULL: timedelta(hours=1)}
 NEXT_OTHERWISE = timedelta(minutes=15)
 
 
 class SnapshotRefusedError(CerniqError):
-    """A snapshot that looks like a mistake; `forceUpdate` applies it all the same (READING 27)."""
+    """A snapshot that looks like a mistake; a person may accept it (READING 27)."""
 
     code = "SNAPSHOT_REFUSED"
     retryable = False
@@ -60,13 +61,19 @@ class Run:
     async def result(self, source: Source, *, incremental: bool, by_sku: bool) -> SyncResult:
         """Run to the end. Raises BusyError, SnapshotRefusedError, ErpError, PayloadError."""
         async with self._staging() as staged:
-            pages, whole = question(
-                self._asked, self._of, source, incremental=incremental, by_sku=by_sku
-            )
-            await read(pages, staged, self._asked, self._of, self._tally)
+            self._check_warehouses()
+            reading = Reading(staged, self._asked, self._of, self._tally)
+            whole = await reading.read(source, incremental=incremental, by_sku=by_sku)
             await self._bring_in(staged, whole=whole)
             moves_on = self._moves_on(whole=whole)
-            return await self._logged(staged, source.watermark if moves_on else None, whole=whole)
+            return await self._logged(staged, reading.watermark if moves_on else None, whole=whole)
+
+    def _check_warehouses(self) -> None:
+        """Refuse options that name what the tenant does not have."""
+        named = [*self._of.options.warehouses.values(), self._of.options.default_warehouse]
+        for name in named:
+            if name is not None and name not in self._of.warehouses:
+                raise InvalidInputError("warehouses", f"Options: there is no warehouse {name} here")
 
     def _moves_on(self, *, whole: bool) -> bool:
         """Whether the next reading may go on from where this one ended.
@@ -111,9 +118,10 @@ class Run:
             use_available=options.use_erp_available,
             prices=options.sync_prices,
             statuses=options.sync_status,
+            warehouses=of.warehouses,
         )
-        if whole and not asked.force:
-            await self._guard(staged, counted["rows"])
+        if whole and not (asked.force or asked.accept):
+            await self._guard(staged, counted["rows"] - counted["broken"])
         if whole:
             await self._find_missing(staged, counted["remembered"])
         elif asked.skus:
@@ -151,17 +159,19 @@ class Run:
         of, options = self._of, self._of.options
         if not rows and self._tally.errors:
             first = self._tally.errors[0]
+            of_what = "" if first.sku is None else f" of {first.sku}"
             raise SnapshotRefusedError(
-                f"None of the rows can be used; of the first, {first.sku}: {first.message}"
+                f"None of the rows can be used; the first error is {first.code}{of_what},"
+                f" {first.message}"
             )
         if not rows:
-            raise SnapshotRefusedError("The ERP answers with no stock at all")
+            raise SnapshotRefusedError(f"The ERP answers with no stock at all{_IF_RIGHT}")
         last = await staged.log("last_snapshot", of.id)
         before = last[0][0] if last else 0
         if rows < options.min_rows_share * before:
             raise SnapshotRefusedError(
                 f"The snapshot has {rows:,} rows, the last one had {before:,}; at least"
-                f" {options.min_rows_share:.0%} of them are expected"
+                f" {options.min_rows_share:.0%} of them are expected{_IF_RIGHT}"
             )
         emptied = sum(row["levels"] for row in await staged.each("emptied", of.tenant_id))
         if emptied <= 1:
@@ -170,7 +180,7 @@ class Run:
         if emptied > options.max_zero_share * stocked:
             raise SnapshotRefusedError(
                 f"The snapshot would empty {emptied:,} of {stocked:,} levels with stock; at most"
-                f" {options.max_zero_share:.0%} are expected"
+                f" {options.max_zero_share:.0%} are expected{_IF_RIGHT}"
             )
 
     async def _find_missing(self, staged: Staging, remembered: int) -> None:

@@ -72,6 +72,8 @@ class Syncs:
         """Apply what a dry run would have changed, if nothing has moved since (READING 30)."""
         log = await self._planned(tenant_id, sync_id)
         opened = await self._opened(tenant_id, log["erp_system"])
+        if opened.id != log["integration_id"]:
+            raise InvalidInputError("sync", "It was of another integration, which was removed")
         told = json.loads(log["asked"])
         asked = Asked(
             kind=SyncType(log["sync_type"]),
