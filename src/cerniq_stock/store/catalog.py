@@ -13,7 +13,7 @@ from cerniq_stock import validate
 from cerniq_stock.domain.messages import LANGUAGES
 from cerniq_stock.domain.model import ProductStatus, Unit
 from cerniq_stock.errors import InvalidInputError
-from cerniq_stock.store.database import as_tenant
+from cerniq_stock.store.database import as_tenant, plan_again
 
 _PRODUCTS_A_STATEMENT = 5_000
 _MOST = 32_000
@@ -94,8 +94,12 @@ async def upsert_products(
     rows.sort(key=lambda row: row[1])
     made = 0
     async with as_tenant(app, tenant_id) as connection:
-        for start in range(0, len(rows), _PRODUCTS_A_STATEMENT):
+        for use, start in enumerate(range(0, len(rows), _PRODUCTS_A_STATEMENT), 1):
             chunk = rows[start : start + _PRODUCTS_A_STATEMENT]
+            if plan_again(use):
+                # Above all the foreign key's check of each first level: planned while there were
+                # hardly any products, it reads all of the tenant's for every new one.
+                await connection.execute("DISCARD PLANS")
             await _refuse_new_units(connection, tenant_id, chunk)
             try:
                 made += await connection.fetchval(_UPSERT, tenant_id, *zip(*chunk, strict=True))
@@ -155,30 +159,36 @@ async def _refuse_new_units(
 
     The levels are locked first, in the engine's order, so that no first movement slips in between.
     """
-    await connection.execute(
-        "SELECT FROM products AS p JOIN unnest($2::text[], $3::text[]) AS q (sku, unit)"
-        " ON p.sku = q.sku AND p.unit <> q.unit"
-        " JOIN stock_levels AS s ON s.tenant_id = $1 AND s.product_id = p.id"
-        " WHERE p.tenant_id = $1 ORDER BY s.product_id, s.warehouse FOR NO KEY UPDATE OF s",
-        tenant_id,
-        [row[1] for row in rows],
-        [row[3] for row in rows],
-    )
-    row = await connection.fetchrow(
-        "SELECT p.sku, p.unit FROM unnest($2::text[], $3::text[]) AS q (sku, unit)"
-        " JOIN products AS p ON p.tenant_id = $1 AND p.sku = q.sku AND p.unit <> q.unit"
-        " WHERE EXISTS (SELECT FROM stock_movements AS m"
-        "  WHERE m.tenant_id = $1 AND m.product_id = p.id) LIMIT 1",
-        tenant_id,
-        [row[1] for row in rows],
-        [row[3] for row in rows],
-    )
+    asked = [row[1] for row in rows], [row[3] for row in rows]
+    changed = [row["id"] for row in await connection.fetch(_NEW_UNITS, tenant_id, *asked)]
+    if not changed:
+        return
+    await connection.execute(_LOCK_LEVELS, tenant_id, changed)
+    row = await connection.fetchrow(_FIRST_MOVED, tenant_id, changed)
     if row is not None:
         raise InvalidInputError(
             "unit", f"The unit of {row['sku']} stays {row['unit']}: its stock was moved in it"
         )
 
 
+# LIMIT and LATERAL: each is looked up by its key. A join planned while there were no products yet
+# would compare each with all.
+_NEW_UNITS = """
+SELECT p.id FROM unnest($2::text[], $3::text[]) AS q (sku, unit) CROSS JOIN LATERAL (
+    SELECT id, unit FROM products WHERE tenant_id = $1 AND sku = q.sku LIMIT 1
+) AS p
+WHERE p.unit <> q.unit
+"""
+_LOCK_LEVELS = """
+SELECT FROM stock_levels WHERE tenant_id = $1 AND product_id = ANY ($2::uuid[])
+ORDER BY product_id, warehouse FOR NO KEY UPDATE
+"""
+_FIRST_MOVED = """
+SELECT p.sku, p.unit FROM unnest($2::uuid[]) AS q (id) CROSS JOIN LATERAL (
+    SELECT 1 FROM stock_movements WHERE tenant_id = $1 AND product_id = q.id LIMIT 1
+) AS m
+JOIN products AS p ON p.tenant_id = $1 AND p.id = q.id LIMIT 1
+"""
 _UPSERT = """
 WITH written AS (
     INSERT INTO products AS p (
