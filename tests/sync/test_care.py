@@ -128,7 +128,7 @@ async def test_a_snapshot_of_which_no_row_can_be_used_is_refused(shop):
         for n, sku in enumerate("ABC")
     )
     source = Told([Parsed((), errors=errors)], mark={"day": 1})
-    with pytest.raises(SnapshotRefusedError, match="UNPARSEABLE_NUMBER of A"):
+    with pytest.raises(SnapshotRefusedError, match=r"UNPARSEABLE_NUMBER \(3\), such as A"):
         await shop.sync(source=source)
     assert await shop.operator.fetchval("SELECT watermark FROM erp_integrations") is None
 
@@ -152,3 +152,18 @@ async def test_a_product_is_made_with_the_state_that_the_erp_says(shop):
     result = await making.sync(row("NEW=1", status=ProductStatus.INACTIVE))
     (made,) = [x for x in result.changes if x.change_type == "CREATE"]
     assert (made.field, made.new_value) == ("status", "INACTIVE")
+
+
+async def test_why_no_row_can_be_used_is_said_by_the_commonest_error(shop):
+    broken = Remark("line 6", "stock", ErrorCode.UNPARSEABLE_NUMBER, "12 buc", "A")
+    page = Parsed((row("A@X=1"), row("B@X=2"), row("C@Y=3")), errors=(broken,))
+    with pytest.raises(SnapshotRefusedError, match=r"UNKNOWN_WAREHOUSE \(3\), UNPARS.*such as A: "):
+        await shop.sync(source=Told([page]))
+
+
+async def test_what_is_told_of_another_place_is_not_missing(shop):
+    await shop.sync("A=1", "B=2", "C=3")
+    result = await shop.sync("A@ELSEWHERE=1", "A@ELSEWHERE=1", "B=2", accept=True)
+    assert [x.code for x in result.errors] == ["UNKNOWN_WAREHOUSE"] * 2
+    assert result.missing == ("C",)
+    assert (result.statistics.total_products, result.statistics.products_checked) == (1, 1)

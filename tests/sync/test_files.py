@@ -132,3 +132,14 @@ async def test_who_is_asked_takes_no_files(shop, desk):
     await desk.integrations.add(shop.tenant, "SAGA", name="SAGA", config={"connection": connection})
     with pytest.raises(InvalidInputError, match="takes no files"):
         await desk.run(erpSystem="SAGA", file="stock.csv")
+
+
+async def test_single_products_are_not_taken_from_a_file_that_was_read_before(shop, desk):
+    """What was handed over since may be newer."""
+    put(desk.own / "stock.csv", "A;1")
+    await desk.run()
+    put(desk.own / "in" / "newer.csv", "A;9")
+    await desk.run(file="in/newer.csv")
+    with pytest.raises(InvalidInputError, match="read before"):
+        await desk.run(syncType="SELECTIVE", skus=["A"])
+    assert await shop.levels() == {"A@MAIN": "9 0 0"}

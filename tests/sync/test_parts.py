@@ -89,18 +89,17 @@ async def test_what_is_told_whole_is_not_asked_for_again(shop):
     assert (source.by_sku, (await shop.levels())["A@MAIN"]) == ([], "9 0 0")
 
 
-@pytest.mark.parametrize("by_sku", [True, False])
-async def test_a_product_made_since_gets_its_stock_with_the_next_changes(shop, by_sku):
+async def test_a_product_made_since_gets_its_stock_with_the_next_changes(shop):
     """What the ERP said of it before was passed over, and may never change again."""
     all_rows = [row("A=10"), row("NEW=7")]
     result = await shop.sync(*all_rows)
     assert result.unknown == ("NEW",)
     source = Changing([Parsed((row("A=11"),))], all=all_rows, mark={"day": 1})
-    await changed(shop, source, by_sku=by_sku)
+    await changed(shop, source)
     assert await shop.levels() == {"A@MAIN": "11 0 0"}
     await shop.stock.import_products(shop.tenant, [NewProduct("NEW", "NEW")])
     source = Changing([Parsed((row("A=11"),))], all=all_rows, mark={"day": 1})
-    await changed(shop, source, by_sku=by_sku)
+    await changed(shop, source)
     assert await shop.levels() == {"A@MAIN": "11 0 0", "NEW@MAIN": "7 0 0"}
     assert await shop.operator.fetchval("SELECT watermark FROM erp_integrations") == '{"day": 1}'
 

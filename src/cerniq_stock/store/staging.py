@@ -27,7 +27,7 @@ from uuid import UUID
 import asyncpg
 
 from cerniq_stock.domain.model import DECIMAL_PLACES
-from cerniq_stock.store.database import KEY_LOOKUPS
+from cerniq_stock.store.database import KEY_LOOKUPS, plan_again
 from cerniq_stock.store.ids import id_block
 from cerniq_stock.store.queries import parse
 from cerniq_stock.store.syncing import SQL as LOG
@@ -250,7 +250,9 @@ class Staging:
 
         async def run(lane: Lane) -> None:
             (counted,) = await lane.fetch("count_staged")
-            for start in range(0, counted[of], CHUNK):
+            for n, start in enumerate(range(0, counted[of], CHUNK), 1):
+                if plan_again(n):  # those of foreign keys, too, made on tables that were empty
+                    await lane.connection.execute("DISCARD PLANS")
                 await lane.fetch(name, tenant_id, start, start + CHUNK, *more)
 
         await side_by_side(map(run, self.lanes))

@@ -54,7 +54,9 @@ CREATE TEMP TABLE unknown (
 DELETE FROM incoming WHERE sku = ANY ($1::text[]);
 
 -- name: is_unique
-SELECT NOT EXISTS (SELECT FROM incoming GROUP BY sku, warehouse HAVING count(*) > 1);
+SELECT NOT EXISTS (
+    SELECT FROM incoming WHERE warehouse <> '' GROUP BY sku, warehouse HAVING count(*) > 1
+);
 
 -- name: gather
 -- Duplicates, lots and sums by the rules of erp/gather.py.
@@ -192,7 +194,7 @@ WITH joined AS MATERIALIZED (
 )
 SELECT
     count(*) FILTER (WHERE warehouse <> '') AS rows,
-    count(*) FILTER (WHERE broken) AS broken,
+    count(*) FILTER (WHERE broken AND warehouse <> '') AS broken,
     count(erp_total) AS remembered
 FROM joined;
 
@@ -264,7 +266,10 @@ JOIN products AS p ON p.tenant_id = $1 AND p.id = e.product_id
 LEFT JOIN figures AS f ON f.sku = p.sku AND f.warehouse = e.warehouse
 WHERE e.tenant_id = $1 AND e.integration_id = $2
     AND ascii(right(p.sku, 1)) % $3::int4 = $4::int4
-GROUP BY p.sku HAVING bool_or(f.sku IS NULL)
+GROUP BY p.sku
+HAVING bool_or(f.sku IS NULL)
+    -- it is told of, if only of a warehouse that is none here
+    AND NOT EXISTS (SELECT FROM figures AS w WHERE w.sku = p.sku AND w.warehouse = '')
 ORDER BY p.sku LIMIT $5;
 
 -- name: not_told

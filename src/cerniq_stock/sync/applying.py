@@ -15,6 +15,7 @@ from cerniq_stock.domain.commands import SyncLevel
 from cerniq_stock.domain.model import DECIMAL_PLACES
 from cerniq_stock.domain.outcomes import Refused, SyncedLevel
 from cerniq_stock.domain.sync import FOR_A_PERSON, Figure, Remembered, Strategy, Verdict
+from cerniq_stock.store.database import plan_again
 from cerniq_stock.store.ids import id_block
 from cerniq_stock.store.staging import CHUNK, LANES, Lane, Staging, side_by_side
 from cerniq_stock.store.staging import SQL as STAGING
@@ -92,7 +93,9 @@ class Applying:
         """Apply what is plain; what is not is marked, and decided one by one later."""
         (counted,) = await lane.fetch("count_staged")
         tally, tenant = self._tally, self._of.tenant_id
-        for start in range(0, counted["levels"], CHUNK):
+        for n, start in enumerate(range(0, counted["levels"], CHUNK), 1):
+            if plan_again(n):
+                await lane.connection.execute("DISCARD PLANS")
             place = tenant, start, min(start + CHUNK, counted["levels"])
             rows = await lane.apply_plain(
                 *place,

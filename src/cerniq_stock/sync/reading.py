@@ -36,7 +36,7 @@ class Reading:
         """
         asked, since = self._asked, self._of.watermark
         new: list[str] = []
-        if asked.kind is SyncType.INCREMENTAL and incremental and since is not None:
+        if asked.kind is SyncType.INCREMENTAL and incremental and by_sku and since is not None:
             new = await self._new_products()
             if len(new) > MOST_NEW:
                 since = None
@@ -96,8 +96,8 @@ class Reading:
                     continue
                 if parts(row.warehouse, row.lot):
                     self._in_part[row.sku] = None
-                elif (incoming := self._rows.incoming(row)) is not None:
-                    found.append(incoming)
+                else:
+                    found.append(self._rows.incoming(row))
             await self._staged.add(found)
 
     async def _leave_alone(
@@ -152,13 +152,13 @@ class Rows:
         composed = unicodedata.normalize("NFC", theirs)
         return self._spelled.get(sku_key(composed), composed)
 
-    def incoming(self, row: ErpRow) -> Incoming | None:
-        """A row as it is staged; None where it has no place here."""
+    def incoming(self, row: ErpRow) -> Incoming:
+        """A row as it is staged; one that has no place here, as told of and no more."""
         warehouse = self.warehouse(row.warehouse)
         if warehouse is None:
             where = f"{row.where}: no warehouse {row.warehouse} here, and none it is mapped to"
             self._tally.error(row.sku, "UNKNOWN_WAREHOUSE", where)
-            return None
+            return self.sku(row.sku), "", None, None, None, None, None, None, True
         if row.total < 0:
             text = f"{row.where}: total {plain(row.total)} is applied as 0"
             self._tally.warn(row.sku, "NEGATIVE_TOTAL", text)

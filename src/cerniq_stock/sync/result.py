@@ -1,5 +1,6 @@
 """What a sync is asked and what it answers, exactly as §4.3 and §4.4, and what READING adds."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -149,10 +150,12 @@ class Tally:
     conflicts_count: int = 0
     errors: list[SyncError] = field(default_factory=list)
     warnings: list[SyncError] = field(default_factory=list)
+    codes: Counter[str] = field(default_factory=Counter)
 
     def error(self, sku: str | None, code: str, message: str) -> None:
         """Note a row that is left alone."""
         self.statistics.errors_count += 1
+        self.codes[code] += 1
         if len(self.errors) < MOST_ERRORS:
             self.errors.append(SyncError(sku, code, message, retryable=False))
 

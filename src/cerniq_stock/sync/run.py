@@ -158,20 +158,16 @@ class Run:
         """Refuse what is more likely a mistake of the source than the truth (READING 27)."""
         of, options = self._of, self._of.options
         if not rows and self._tally.errors:
-            first = self._tally.errors[0]
-            of_what = "" if first.sku is None else f" of {first.sku}"
-            raise SnapshotRefusedError(
-                f"None of the rows can be used; the first error is {first.code}{of_what},"
-                f" {first.message}"
-            )
+            raise SnapshotRefusedError(f"None of the rows can be used: {self._errors_in_short()}")
         if not rows:
             raise SnapshotRefusedError(f"The ERP answers with no stock at all{_IF_RIGHT}")
         last = await staged.log("last_snapshot", of.id)
         before = last[0][0] if last else 0
         if rows < options.min_rows_share * before:
             raise SnapshotRefusedError(
-                f"The snapshot has {rows:,} rows, the last one had {before:,}; at least"
-                f" {options.min_rows_share:.0%} of them are expected{_IF_RIGHT}"
+                f"The snapshot has {rows:,} rows that can be used, the last one had {before:,}; at"
+                f" least {options.min_rows_share:.0%} of them are expected"
+                f"{self._errors_in_short(' (')}{_IF_RIGHT}"
             )
         emptied = sum(row["levels"] for row in await staged.each("emptied", of.tenant_id))
         if emptied <= 1:
@@ -182,6 +178,18 @@ class Run:
                 f"The snapshot would empty {emptied:,} of {stocked:,} levels with stock; at most"
                 f" {options.max_zero_share:.0%} are expected{_IF_RIGHT}"
             )
+
+    def _errors_in_short(self, opening: str = "") -> str:
+        """What is wrong with the rows, the commonest first, and an example of it."""
+        tally = self._tally
+        if not tally.errors:
+            return ""
+        counts = ", ".join(f"{code} ({n:,})" for code, n in tally.codes.most_common(3))
+        commonest = tally.codes.most_common(1)[0][0]
+        example = next(x for x in tally.errors if x.code == commonest)
+        of_what = "" if example.sku is None else f"{example.sku}: "
+        told = f"{counts}, such as {of_what}{example.message}"
+        return f"{opening}{told})" if opening else told
 
     async def _find_missing(self, staged: Staging, remembered: int) -> None:
         """List what this integration has told of before and no longer does; it is never zeroed."""

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
+from cerniq_stock import validate
 from cerniq_stock.domain.sync import Strategy
 from cerniq_stock.erp.csv_source import CsvSource
 from cerniq_stock.erp.systems import SYSTEMS
@@ -59,6 +60,9 @@ class Syncs:
 
         Raises NotFoundError, InvalidInputError, BusyError, SnapshotRefusedError, ErpError.
         """
+        asked = _checked(asked)
+        if upload is not None and not isinstance(upload, bytes):
+            raise InvalidInputError("upload", "upload must be bytes")
         opened = await self._opened(tenant_id, system)
         can = SYSTEMS[opened.system].capabilities
         integration = await self._integration(opened)
@@ -125,14 +129,29 @@ class Syncs:
         )
 
 
+def _checked(asked: Asked) -> Asked:
+    """Words of the library's users, as the words of ours."""
+    strategy = asked.strategy
+    if strategy is not None:
+        strategy = validate.choice("strategy", Strategy, strategy)
+    kind = validate.choice("kind", SyncType, asked.kind)
+    return replace(asked, kind=kind, strategy=strategy)
+
+
 async def _whole_file(source: CsvSource, asked: Asked, opened: Opened, *, given: bool) -> Asked:
     """A file that is news is the whole catalogue, with all that guards one, whoever asks."""
-    if asked.kind is not SyncType.INCREMENTAL:
+    if asked.kind not in (SyncType.INCREMENTAL, SyncType.SELECTIVE):
         return asked
     news = given or asked.file is not None or opened.watermark is None
     with suppress(ErpError):  # the run will meet it, too, and log it
         news = news or await source.is_news(opened.watermark or {})
-    return replace(asked, kind=SyncType.FULL) if news else asked
+    if asked.kind is SyncType.INCREMENTAL:
+        return replace(asked, kind=SyncType.FULL) if news else asked
+    if not news:  # something newer may have been handed over since
+        raise InvalidInputError(
+            "file", "This file was read before; for single products name it"
+        )
+    return asked
 
 
 def _as_planned(of: Integration) -> Integration:
