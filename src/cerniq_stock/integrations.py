@@ -29,7 +29,8 @@ from cerniq_stock.erp.stored import Configuration, check_push, read_configuratio
 from cerniq_stock.errors import InvalidInputError
 from cerniq_stock.store import integrations as store
 from cerniq_stock.store.integrations import New, Row, Sealed
-from cerniq_stock.views import IntegrationView, NotRewrapped, Rotation
+from cerniq_stock.store.removal import Removal
+from cerniq_stock.views import IntegrationView, NotRewrapped, RemovedIntegration, Rotation
 
 Json = bytes | str | Mapping[str, Any]
 
@@ -155,10 +156,15 @@ class Integrations:
         await store.schedule(self._app, row.tenant_id, row.id, checked)
         return await self.get(tenant_id, system)
 
-    async def remove(self, tenant_id: UUID, system: SystemName | str) -> None:
-        """Delete it with its secrets; the log of its runs stays. Raises NotFoundError."""
+    async def remove(self, tenant_id: UUID, system: SystemName | str) -> RemovedIntegration:
+        """Delete it with its secrets; the log of its runs stays.
+
+        What the ERP has committed, and is blocked here for it, is free again; conflicts that wait
+        for a person are over. What dies in the middle is gone on with when it is called again.
+        Raises NotFoundError, BusyError while a sync is under way, UnavailableError.
+        """
         row = await self._find(tenant_id, system)
-        await store.delete(self._app, row.tenant_id, row.id)
+        return await Removal(row.tenant_id, row.id, row.erp_system).run(self._app)
 
     # -- looking ----------------------------------------------------------------------------
 

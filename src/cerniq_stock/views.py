@@ -229,6 +229,20 @@ class IntegrationView(Wire):
 
 
 @dataclass(frozen=True, slots=True)
+class RemovedIntegration(Wire):
+    """An integration that is gone: on so many levels its own part of what was blocked is free.
+
+    `conflicts_ended` were waiting for a person. Of a removal that had died before, both count
+    what was left of it.
+    """
+
+    erp_system: str
+    levels_freed: int
+    conflicts_ended: int
+    removed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class SubscriptionView(Wire):
     """An ERP that tells of changes by itself. `subscription_id` is its own name for that.
 

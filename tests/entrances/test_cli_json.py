@@ -153,13 +153,18 @@ async def _to_be_decided(dsn, shop):
         " FROM erp_integrations WHERE erp_system = 'CSV_IMPORT'",
         *(dry, '{"asked": {"force": false, "strategy": "ERP_WINS"}}'),
     )
+    await connection.execute(  # the one of the test before
+        "UPDATE sync_conflicts SET resolution = 'GONE', resolved_at = now()"
+        " WHERE resolution IS NULL"
+    )
     await connection.execute(
         "INSERT INTO sync_conflicts (tenant_id, id, integration_id, erp_system, sync_id,"
         " product_id, sku, warehouse, field, reason, local_value, erp_value, seen_at,"
         " first_seen_at)"
-        " SELECT $1, $2, gen_random_uuid(), 'SAGA', 's', p.id, p.sku, t.warehouses[1],"
+        " SELECT $1, $2, i.id, i.erp_system, 's', p.id, p.sku, t.warehouses[1],"
         " 'stock_total', 'REVIEW', 1, 2, now(), now()"
         " FROM products AS p JOIN tenants AS t ON t.id = p.tenant_id"
+        " JOIN erp_integrations AS i ON i.tenant_id = t.id AND i.erp_system = 'CSV_IMPORT'"
         " WHERE p.tenant_id = $1 AND p.sku = 'CHAIR'",
         *(shop, conflict),
     )

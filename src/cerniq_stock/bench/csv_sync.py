@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import asyncpg
+
 from cerniq_stock.bench.child import measured
 from cerniq_stock.bench.engine import judge, opened
 from cerniq_stock.bench.report import Document
@@ -24,6 +26,8 @@ from cerniq_stock.sync.run import Run
 SHARES = (1.0, 0.1)
 """Of the rows that change in each round; in the first one everything is new."""
 
+_FILES = UUID(int=7)
+
 
 async def bench_csv_sync(rows: int, *, server: str, settings: Settings) -> Document:
     """Read a file of so many lines into an empty tenant, then another one that differs a little."""
@@ -31,6 +35,7 @@ async def bench_csv_sync(rows: int, *, server: str, settings: Settings) -> Docum
         tenant = uuid4()
         async with opened(dsn, settings, sweep=False) as stock:
             await stock.create_tenant(NewTenant("bench", id=tenant))
+        await _connect(dsn, tenant)
         found: Document = {"rows": rows}
         with tempfile.TemporaryDirectory(prefix="cerniq-bench-") as root:
             file = Path(root) / str(tenant) / "stoc.csv"
@@ -45,6 +50,16 @@ async def bench_csv_sync(rows: int, *, server: str, settings: Settings) -> Docum
                 await tidy(dsn)
         say("verifying")
         return found | asdict(await judge(dsn))
+
+
+async def _connect(dsn: str, tenant_id: UUID) -> None:
+    connection = await asyncpg.connect(dsn, server_settings={"search_path": "cerniq"})
+    await connection.execute(
+        "INSERT INTO erp_integrations (tenant_id, id, erp_system, name, config_encrypted)"
+        " VALUES ($1, $2, 'CSV_IMPORT', 'Files', '')",
+        *(tenant_id, _FILES),
+    )
+    await connection.close()
 
 
 def _write(file: Path, rows: int, share: float) -> None:
@@ -69,7 +84,7 @@ def child() -> None:
 async def _read(dsn: str, tenant_id: UUID, root: Path) -> None:
     integration = Integration(
         tenant_id=tenant_id,
-        id=UUID(int=7),
+        id=_FILES,
         erp_system="CSV_IMPORT",
         options=SyncOptions(create_unknown=True, max_zero_share=1.0),
         warehouses=("MAIN",),

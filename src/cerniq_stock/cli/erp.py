@@ -200,12 +200,21 @@ async def remove(
     system: System,
     yes: Annotated[bool, typer.Option("--yes", help="Yes, its credentials shall be gone.")] = False,
 ) -> Shown:
-    """Delete an ERP's settings and credentials. The log of its runs stays."""
+    """Delete an ERP's settings and credentials. The log of its runs stays.
+
+    What the ERP has committed is free here again, and its open conflicts are over. If it is cut
+    off, say it again.
+    """
     if not yes:
         raise UsageProblemError("USAGE", f"This deletes the credentials of {system}; say --yes")
     async with call.integrations() as (integrations, tenant):
-        await integrations.remove(tenant.id, system)
-    return Shown({"erpSystem": system.value, "removed": True}, (f"{system} is removed",))
+        gone = await integrations.remove(tenant.id, system)
+    parts = [f"{system} is removed"]
+    if gone.levels_freed:
+        parts.append(f"what it had blocked is free again, on {gone.levels_freed:,} levels")
+    if gone.conflicts_ended:
+        parts.append(f"{gone.conflicts_ended:,} open conflicts are over")
+    return Shown(gone, ("; ".join(parts),))
 
 
 # -- keys -------------------------------------------------------------------------------------

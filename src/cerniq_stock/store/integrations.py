@@ -164,11 +164,6 @@ async def schedule(app: asyncpg.Pool, tenant_id: UUID, id_: UUID, expression: st
     await _change(app, "schedule_integration", tenant_id, id_, expression)
 
 
-async def delete(app: asyncpg.Pool, tenant_id: UUID, id_: UUID) -> None:
-    """Delete an integration and what is secret of it. The log of its runs stays."""
-    await _change(app, "delete_integration", tenant_id, id_)
-
-
 async def _change(
     app: asyncpg.Pool, statement: str, tenant_id: UUID, id_: UUID, *more: object
 ) -> None:

@@ -34,6 +34,29 @@ UPDATE erp_integrations SET sync_schedule = $3, updated_at = statement_timestamp
 WHERE tenant_id = $1 AND id = $2
 RETURNING id;
 
+-- name: committed_levels
+-- A page of the levels on which the ERP's own part is blocked, after (`$3`, `$4`).
+SELECT
+    e.product_id, e.warehouse, p.sku,
+    e.erp_total, e.local_total, e.agreed_total, e.pending, e.blocked
+FROM erp_levels AS e
+JOIN products AS p ON p.tenant_id = $1 AND p.id = e.product_id
+WHERE e.tenant_id = $1 AND e.integration_id = $2 AND (e.product_id, e.warehouse) > ($3, $4)
+    AND e.blocked > 0
+ORDER BY e.product_id, e.warehouse LIMIT $5;
+
+-- name: forget_levels
+DELETE FROM erp_levels WHERE tenant_id = $1 AND integration_id = $2;
+
+-- name: end_all_conflicts
+-- Nobody can decide any more what a removed ERP has said.
+WITH ended AS (
+    UPDATE sync_conflicts SET resolution = 'GONE', resolved_at = now(), resolved_by = $3
+    WHERE tenant_id = $1 AND integration_id = $2 AND resolution IS NULL
+    RETURNING id
+)
+SELECT count(*) FROM ended;
+
 -- name: delete_integration
 DELETE FROM erp_integrations WHERE tenant_id = $1 AND id = $2 RETURNING id;
 
