@@ -99,6 +99,30 @@ MISTAKES = {
     ),
     "schedule": (["add", "SAGA", "--config", "-", "--schedule", "x"], SAGA, 5, "cron expression"),
     "no file": (["add", "SAGA", "--config", "none.json"], None, 5, "none.json cannot be read"),
+    "settings as an argument": (
+        ["add", "SAGA", "--config", SAGA],
+        None,
+        5,
+        "--config takes a file, or - for stdin",
+    ),
+    "options as an argument": (
+        ["change", "SAGA", "--options", f'["{CANARY}"]'],
+        None,
+        5,
+        "--options takes a file, or - for stdin",
+    ),
+    "a pair as an argument": (
+        ["add", "SAGA", "--config", f"apiKey={CANARY}"],
+        None,
+        5,
+        "--config takes a file, or - for stdin",
+    ),
+    "lines as an argument": (
+        ["add", "SAGA", "--config", f"apiKey\n{CANARY}"],
+        None,
+        5,
+        "--config takes a file, or - for stdin",
+    ),
     "no system": (["add", "ABACUS", "--config", "-"], SAGA, 2, "ABACUS"),
     "not there": (["show", "SAGA"], None, 3, "No integration with SAGA"),
     "nothing to change": (["change", "SAGA"], None, 2, "Nothing to change"),
@@ -117,6 +141,7 @@ def test_a_mistake_is_one_sentence(cli, name):
     assert line.startswith("Error: ")
     assert sentence in line
     assert CANARY not in line
+    assert CANARY not in cli("erp", *args, "--json", stdin=stdin).stdout
 
 
 def test_without_keys_the_sentence_says_how_to_make_one(cli, monkeypatch):

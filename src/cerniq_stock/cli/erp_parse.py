@@ -1,5 +1,6 @@
 """`cerniq-stock erp parse`: what the payloads of ERPs are understood as."""
 
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ commands = top_level()
 E = TypeVar("E", ErpRow, Remark)
 _KINDS = ("errors", "warnings", "skipped")
 _SPLIT = "\0"
+_SETTINGS = ("config", "options")
+_NO_NAME = re.compile(r"""["'{}=:\0\r\n]|^\s*\[""")
+"""In what was given as a file's name: it may be the settings themselves, with their secrets."""
 
 
 @command(
@@ -71,12 +75,16 @@ def _config(name: str | None) -> "ErpConfig":
 
 
 def read_bytes(name: str, field: str = "file") -> bytes:
-    """Read a file, or stdin for `-`. Raises InvalidInputError."""
+    """Read a file, or stdin for `-`. Raises InvalidInputError, which repeats no settings."""
     try:
         return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InvalidInputError(field, f"{name} cannot be read: {reason}") from None
+    # raised out here: what could not be read would hang on the error that it comes from
+    if _NO_NAME.search(name):
+        option = f"--{field}" if field in _SETTINGS else "This"
+        raise InvalidInputError(field, f"{option} takes a file, or - for stdin")
+    raise InvalidInputError(field, f"{name} cannot be read: {reason}")
 
 
 def _pages(files: list[str], system: SystemName, config: "ErpConfig") -> Iterator[Parsed]:
