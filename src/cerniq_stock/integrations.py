@@ -4,7 +4,9 @@ Whatever is shown of a configuration has `***` for every secret that is set, and
 never values. A sealed configuration is bound to its tenant and row; it opens nowhere else.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,18 +21,34 @@ from cerniq_stock.erp.config import ErpConfig
 from cerniq_stock.erp.connection import open_source
 from cerniq_stock.erp.csv_source import CsvSettings, Place, naming, open_csv
 from cerniq_stock.erp.guard import Policy
-from cerniq_stock.erp.options import SyncOptions, read_options
+from cerniq_stock.erp.options import SyncOptions, check_warehouses, read_options
 from cerniq_stock.erp.rows import SystemName
-from cerniq_stock.erp.secrets import Keys, SecretsError, rewrap, seal, unseal
+from cerniq_stock.erp.secrets import (
+    Keys,
+    LostKeysError,
+    NoKeysError,
+    SecretsError,
+    rewrap,
+    seal,
+    unseal,
+)
 from cerniq_stock.erp.secrets import Place as SealedPlace
 from cerniq_stock.erp.session import Connection
 from cerniq_stock.erp.source import Health, Source, Watermark
 from cerniq_stock.erp.stored import Configuration, check_push, read_configuration
 from cerniq_stock.errors import InvalidInputError
 from cerniq_stock.store import integrations as store
+from cerniq_stock.store.database import as_tenant
 from cerniq_stock.store.integrations import New, Row, Sealed
 from cerniq_stock.store.removal import Removal
-from cerniq_stock.views import IntegrationView, NotRewrapped, RemovedIntegration, Rotation
+from cerniq_stock.store.syncing import SQL
+from cerniq_stock.views import (
+    IntegrationView,
+    NotRewrapped,
+    RemovedIntegration,
+    Rotation,
+    StoredCredentials,
+)
 
 Json = bytes | str | Mapping[str, Any]
 
@@ -104,12 +122,14 @@ class Integrations:
         tenant_id, system, id_ = validate.uuid("tenantId", tenant_id), _system(system), uuid4()
         read, chosen = read_configuration(system, config), read_options(options or {})
         check_push(system, read, chosen)
+        await self._check_warehouses(tenant_id, chosen)
+        keys = await self._keys_to_begin_with()
         new = New(
             id_,
             system,
             validate.text("name", name, most=MAX_NAME),
             enabled,
-            self._sealed(tenant_id, id_, read),
+            seal(keys, _place(tenant_id, id_), read.written()),
             _schedule(schedule),
             chosen.chosen(),
         )
@@ -137,6 +157,8 @@ class Integrations:
             check_push(
                 _system(system), read or self._unsealed(row), chosen or read_options(row.options)
             )
+        if chosen is not None:
+            await self._check_warehouses(row.tenant_id, chosen)
         await store.update(
             self._app,
             row.tenant_id,
@@ -244,11 +266,11 @@ class Integrations:
 
         It can be stopped and run again at any time. What does not open is reported and left.
         """
-        keys = self._keys()
+        keys = await self._keys_to_begin_with()
         counts = {"current": 0, "rewrapped": 0, "missed": 0}
         failed: list[NotRewrapped] = []
         for table in (store.TABLE, store.URL_TABLE):
-            after = (UUID(int=0), UUID(int=0))
+            after = _FIRST
             while rows := await store.sealed_after(self._operator, after, PAGE, table):
                 for row in rows:
                     try:
@@ -266,35 +288,98 @@ class Integrations:
             return "rewrapped"
         return "missed"
 
+    async def stored(self) -> StoredCredentials:
+        """Count what is stored of all tenants, and what of it does not open. Changes nothing."""
+        keys, reason = None, None
+        try:
+            keys = self._keys_of_stored()
+        except SecretsError as error:
+            reason = str(error)
+        stored, closed, readers, after = 0, 0, list[UUID](), _FIRST
+        while rows := await store.sealed_after(self._operator, after, PAGE):
+            for row in rows:
+                stored += 1
+                try:
+                    readers += [row.tenant_id] * _reads_files(_opened(keys, row))
+                except SecretsError as error:
+                    closed, reason = closed + 1, reason or str(error)
+            after = rows[-1].tenant_id, rows[-1].id
+        missing = await asyncio.to_thread(self._without_folder, set(readers))
+        return StoredCredentials(
+            stored, closed, reason, len(readers), sum(one in missing for one in readers)
+        )
+
+    def _without_folder(self, tenants: Collection[UUID]) -> set[UUID]:
+        root = self._files
+        return {one for one in tenants if root is None or not (root / str(one)).is_dir()}
+
     # -- secrets beside the configuration ----------------------------------------------------
 
     def seal_url(self, tenant_id: UUID, id_: UUID, url: str) -> bytes:
         """Seal the address to which an ERP tells of changes: some know it by nothing else."""
-        return seal(self._keys(), _place(tenant_id, id_, store.URL_TABLE), url.encode())
+        return seal(self._keys_of_stored(), _place(tenant_id, id_, store.URL_TABLE), url.encode())
 
     def unseal_url(self, tenant_id: UUID, id_: UUID, sealed: bytes) -> str:
         """Open it again. Raises SecretsError."""
-        return unseal(self._keys(), _place(tenant_id, id_, store.URL_TABLE), sealed).decode()
+        place = _place(tenant_id, id_, store.URL_TABLE)
+        return unseal(self._keys_of_stored(), place, sealed).decode()
 
     # -- how --------------------------------------------------------------------------------
+
+    async def _check_warehouses(self, tenant_id: UUID, options: SyncOptions) -> None:
+        """Refuse options that name warehouses which the tenant does not have."""
+        async with as_tenant(self._app, tenant_id) as connection:
+            names = await connection.fetchval(SQL["warehouses"], tenant_id)
+        if names is not None:  # whoever stores it will say that there is no tenant
+            check_warehouses(options, names)
 
     async def _find(self, tenant_id: UUID, system: SystemName | str) -> Row:
         tenant_id = validate.uuid("tenantId", tenant_id)
         return await store.find(self._app, tenant_id, _system(system))
 
     def _sealed(self, tenant_id: UUID, id_: UUID, read: Configuration) -> bytes:
-        return seal(self._keys(), _place(tenant_id, id_), read.written())
+        return seal(self._keys_of_stored(), _place(tenant_id, id_), read.written())
 
     def _unsealed(self, row: Row) -> Configuration:
-        plain = unseal(self._keys(), _place(row.tenant_id, row.id), row.sealed)
+        plain = unseal(self._keys_of_stored(), _place(row.tenant_id, row.id), row.sealed)
         return read_configuration(_system(row.erp_system), plain)
 
+    def _keys_of_stored(self) -> Keys:
+        """Return the keys, for what is stored already: a new one would be no help."""
+        try:
+            return self._keys()
+        except NoKeysError:
+            raise LostKeysError from None
 
+    async def _keys_to_begin_with(self) -> Keys:
+        """Return the keys; without any, what to do depends on whether something is stored."""
+        try:
+            return self._keys()
+        except NoKeysError:
+            if await store.sealed_after(self._operator, _FIRST, 1):
+                raise LostKeysError from None
+            raise
+
+
+_FIRST = UUID(int=0), UUID(int=0)
+"""Where to page on from at the beginning."""
 _COLUMNS = {store.TABLE: store.COLUMN, store.URL_TABLE: store.URL_COLUMN}
 
 
 def _place(tenant_id: UUID, id_: UUID, table: str = store.TABLE) -> SealedPlace:
     return SealedPlace(str(tenant_id), table, _COLUMNS[table], str(id_))
+
+
+def _opened(keys: Keys | None, row: Sealed) -> bytes:
+    if keys is None:
+        raise LostKeysError
+    return unseal(keys, _place(row.tenant_id, row.id, row.table), row.sealed)
+
+
+def _reads_files(opened: bytes) -> bool:
+    """Tell whether a configuration has files looked for: only that of CSV_IMPORT has such keys."""
+    connection = json.loads(opened).get("connection", {})
+    return any(connection.get(key) is not None for key in ("file", "folder"))
 
 
 def _system(system: SystemName | str) -> SystemName:

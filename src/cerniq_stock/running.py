@@ -24,7 +24,7 @@ from cerniq_stock.settings import Settings
 from cerniq_stock.store.database import create_pool
 from cerniq_stock.store.writer import Limits
 from cerniq_stock.sync.syncs import Syncs
-from cerniq_stock.wiring import open_stock, open_syncs, prepare_database
+from cerniq_stock.wiring import open_integrations, open_stock, open_syncs, prepare_database
 
 log = structlog.get_logger("cerniq_stock.worker")
 
@@ -161,6 +161,7 @@ async def _parts(
         create_pool(stock.dsn, "cerniq_operator", max_size=POOL, reset=False) as operator,
         open_syncs(settings, stock.dsn) as syncs,
     ):
+        await _warn_of_closed(settings, stock.dsn)
         scheduler = Scheduler(operator, PostgresQueue(app))
         rates = Rates(operator, settings.job_rates, settings.job_tenant_rates)
         worker: Working = (
@@ -171,6 +172,19 @@ async def _parts(
         with _metrics_served(settings, metrics):
             beside: list[Part] = [Upkeep(operator, stock, rates, metrics, depth=redis_url is None)]
             yield worker, [*beside, scheduler] if schedules else beside
+
+
+async def _warn_of_closed(settings: Settings, dsn: str) -> None:
+    """Say at once what else each job of an ERP would say, long after the start has looked good."""
+    async with open_integrations(settings, dsn) as integrations:
+        found = await integrations.stored()
+    if found.closed:
+        log.warning(
+            "stored credentials do not open: the jobs of their ERPs will fail",
+            integrations=found.stored,
+            closed=found.closed,
+            reason=found.reason,
+        )
 
 
 @contextmanager

@@ -1,10 +1,16 @@
 """`cerniq-stock erp add`, `show` and their like, as people use them."""
 
+import asyncio
 import json
+import os
+import signal
 
 import pytest
+from structlog.testing import capture_logs
 
 from cerniq_stock.erp.secrets import new_key
+from cerniq_stock.running import run_workers
+from cerniq_stock.settings import Settings
 
 KEY, NEW = new_key("k1"), new_key("k2")
 CANARY = "kanarienvogel-4b1d"
@@ -36,7 +42,7 @@ def test_from_nothing_to_a_tested_source(ok, cli, tmp_path, monkeypatch, shop):
     assert ok("erp", "list", "--json").document == []
 
 
-def test_secrets_are_stars_and_settings_are_shown(ok, monkeypatch):
+def test_secrets_are_stars_and_settings_are_shown(ok, cli, monkeypatch):
     ok("erp", "add", "SAGA", "--config", "-", "--name", "Contabilitate", stdin=SAGA)
     for args in (["erp", "show", "SAGA"], ["erp", "show", "SAGA", "--json"], ["erp", "list"]):
         result = ok(*args)
@@ -52,7 +58,12 @@ def test_secrets_are_stars_and_settings_are_shown(ok, monkeypatch):
     monkeypatch.delenv("CERNIQ_SECRET_KEYS")
     closed = ok("erp", "show", "SAGA", "--json")
     assert closed.document["configuration"] is None
-    assert "erp new-key" in closed.stderr
+    assert "set CERNIQ_SECRET_KEYS to the key they were stored with" in closed.stderr
+    assert "new-key" not in closed.stderr
+    for args in (("add", "SAGA", "--config", "-"), ("rotate-keys",)):
+        lost = cli("erp", *args, stdin=SAGA)
+        assert lost.exit_code == 5
+        assert "the key they were stored with" in lost.stderr
 
 
 def test_changes_and_schedules(ok):
@@ -151,3 +162,72 @@ def test_without_keys_the_sentence_says_how_to_make_one(cli, monkeypatch):
     assert (
         "make one with `cerniq-stock erp new-key` and set it as CERNIQ_SECRET_KEYS" in result.stderr
     )
+
+
+def _warnings_of_a_worker(dsn):
+    """Start a worker, let it stop as soon as it is ready, and return what it warns of."""
+    settings = Settings(database_url=dsn, metrics_port=0)
+    with capture_logs() as logs:
+        asyncio.run(
+            run_workers(
+                settings, schedules=False, ready=lambda: os.kill(os.getpid(), signal.SIGTERM)
+            )
+        )
+    return [entry for entry in logs if entry["log_level"] == "warning"]
+
+
+def test_a_worker_says_at_its_start_that_credentials_do_not_open(ok, dsn, monkeypatch):
+    ok("erp", "add", "SAGA", "--config", "-", stdin=SAGA)
+    assert _warnings_of_a_worker(dsn) == []
+    for keys, reason in ((None, "the key they were stored with"), (NEW, "sealed under key 'k1'")):
+        if keys is None:
+            monkeypatch.delenv("CERNIQ_SECRET_KEYS")
+        else:
+            monkeypatch.setenv("CERNIQ_SECRET_KEYS", keys)
+        (warning,) = _warnings_of_a_worker(dsn)
+        assert "do not open" in warning["event"]
+        assert (warning["integrations"], warning["closed"]) == (1, 1)
+        assert reason in warning["reason"]
+    ok("erp", "remove", "SAGA", "--yes")
+    monkeypatch.delenv("CERNIQ_SECRET_KEYS")
+    assert _warnings_of_a_worker(dsn) == []
+
+
+def test_doctor_looks_whether_credentials_open(cli, ok, monkeypatch):
+    def keys():
+        result = cli("doctor", "--json")
+        (check,) = (each for each in result.document["checks"] if each["name"] == "keys")
+        return result.exit_code, check["status"], check["message"]
+
+    assert keys() == (0, "ok", "credentials of 0 ERPs open")
+    ok("erp", "add", "SAGA", "--config", "-", stdin=SAGA)
+    assert keys() == (0, "ok", "credentials of 1 ERPs open")
+    monkeypatch.delenv("CERNIQ_SECRET_KEYS")
+    code, status, message = keys()
+    assert (code, status) == (0, "warn")
+    assert message.startswith("credentials of 1 of 1 ERPs stay closed: no key")
+    monkeypatch.setenv("CERNIQ_SECRET_KEYS", NEW)
+    assert keys()[:2] == (1, "fail")
+    ok("erp", "remove", "SAGA", "--yes")
+    monkeypatch.setenv("CERNIQ_SECRET_KEYS", "k1:short")
+    assert keys() == (1, "fail", "CERNIQ_SECRET_KEYS: key 1 is not 32 bytes in base64")
+
+
+def test_doctor_looks_for_the_folders_of_files(ok, shop, tmp_path, monkeypatch):
+    def files():
+        checks = ok("doctor", "--json").document["checks"]
+        return [(x["status"], x["message"]) for x in checks if x["name"] == "files"]
+
+    ok("erp", "add", "CSV_IMPORT", "--config", "-", stdin="{}")
+    assert files() == []
+    config = json.dumps({"connection": {"folder": "in"}})
+    ok("erp", "change", "CSV_IMPORT", "--config", "-", stdin=config)
+    ((status, message),) = files()
+    assert status == "warn"
+    assert "CERNIQ_ERP_FILES_DIR is not set" in message
+    monkeypatch.setenv("CERNIQ_ERP_FILES_DIR", str(tmp_path / "none"))
+    assert "names no folder" in files()[0][1]
+    monkeypatch.setenv("CERNIQ_ERP_FILES_DIR", str(tmp_path))
+    assert "1 have no folder with their tenant's id" in files()[0][1]
+    (tmp_path / shop).mkdir()
+    assert files() == [("ok", "integrations that read files: 1")]

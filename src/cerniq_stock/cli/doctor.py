@@ -18,6 +18,9 @@ from cerniq_stock.cli.problems import ERROR, OK, problem_of
 if TYPE_CHECKING:
     from asyncpg import Connection
 
+    from cerniq_stock.settings import Settings
+    from cerniq_stock.views import StoredCredentials
+
 commands = top_level()
 
 PYTHON_MIN = (3, 11)
@@ -52,7 +55,8 @@ Probe = Callable[["Connection"], Awaitable[tuple[Health, str]]]
 async def doctor(call: Call) -> Shown:
     """Check what the engine stands on.
 
-    Python, server, schema, roles and row-level security, durability, clock, disk, partitions.
+    Python, server, schema, roles and row-level security, durability, clock, disk, partitions;
+    whether the stored credentials of ERPs open, and the folders of their files are there.
     Starts and changes nothing. Exit code 1 if anything fails; warnings do not count.
     """
     checks = [check async for check in _checks(call)]
@@ -85,7 +89,7 @@ async def _checks(call: Call) -> AsyncIterator[Check]:
             text = f"not running; the next command starts it in {folder}"
             yield Check("database", Health.WARN, text)
             return
-    async for check in _database_checks(dsn):
+    async for check in _database_checks(dsn, settings):
         yield check
 
 
@@ -119,7 +123,7 @@ def _disk(folder: Path) -> Check:
     return Check("disk", Health.WARN, f"cannot tell how much is free for {folder}")
 
 
-async def _database_checks(dsn: str) -> AsyncIterator[Check]:
+async def _database_checks(dsn: str, settings: "Settings") -> AsyncIterator[Check]:
     import asyncpg  # noqa: PLC0415 - slow to import
 
     try:
@@ -137,6 +141,8 @@ async def _database_checks(dsn: str) -> AsyncIterator[Check]:
             yield await _probe("roles", lambda _: _roles(dsn), connection)
             yield await _probe("row security", _row_security, connection)
             yield await _probe("partitions", _partitions, connection)
+            async for check in _erp_checks(dsn, settings):
+                yield check
     finally:
         await connection.close()
 
@@ -190,6 +196,47 @@ async def _clock(connection: "Connection") -> tuple[Health, str]:
     difference_s = (theirs - ours).total_seconds() + on_the_way_s
     health = Health.OK if abs(difference_s) < CLOCK_WARN_S else Health.WARN
     return health, f"the database is {difference_s:+.3f} s from this machine"
+
+
+async def _erp_checks(dsn: str, settings: "Settings") -> AsyncIterator[Check]:
+    """Look at what workers with this environment would have to open and to read."""
+    from cerniq_stock.wiring import open_integrations  # noqa: PLC0415 - it brings everything
+
+    try:
+        async with open_integrations(settings, dsn) as integrations:
+            found = await integrations.stored()
+    except Exception as error:  # noqa: BLE001 - whatever it is is the finding
+        yield Check("keys", Health.FAIL, problem_of(error).sentence)
+        return
+    given = settings.secret_keys is not None or settings.secret_keys_file is not None
+    yield Check("keys", *_keys(found, given=given))
+    if found.reading_files:
+        yield Check("files", *_files(found, settings.erp_files_dir))
+
+
+def _keys(found: "StoredCredentials", *, given: bool) -> tuple[Health, str]:
+    if given and found.reason is not None and not found.stored:
+        return Health.FAIL, found.reason
+    if not found.closed:
+        return Health.OK, f"credentials of {found.stored} ERPs open"
+    # who looks need not be who works: without any key the workers may have theirs all the same
+    health = Health.FAIL if given else Health.WARN
+    return (
+        health,
+        f"credentials of {found.closed} of {found.stored} ERPs stay closed: {found.reason}",
+    )
+
+
+def _files(found: "StoredCredentials", root: Path | None) -> tuple[Health, str]:
+    many = f"integrations that read files: {found.reading_files}"
+    if root is None:
+        return Health.WARN, f"{many}; CERNIQ_ERP_FILES_DIR is not set, so none of them can"
+    if not root.is_dir():
+        return Health.WARN, f"{many}; CERNIQ_ERP_FILES_DIR names no folder that is there: {root}"
+    if found.without_folder:
+        missing = f"{found.without_folder} have no folder with their tenant's id"
+        return Health.WARN, f"{many}; in CERNIQ_ERP_FILES_DIR {missing}"
+    return Health.OK, many
 
 
 async def _roles(dsn: str) -> tuple[Health, str]:

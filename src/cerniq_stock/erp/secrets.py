@@ -27,12 +27,27 @@ _HOW = (
     "no key for secrets is configured; make one with `cerniq-stock erp new-key`"
     " and set it as CERNIQ_SECRET_KEYS"
 )
+_SET = "CERNIQ_SECRET_KEYS"
 
 
 class SecretsError(CerniqError):
     """A secret cannot be sealed or opened; the sentence says why and shows nothing of it."""
 
     code = "SECRETS"
+
+
+class NoKeysError(SecretsError):
+    """There is no key at all; where nothing is stored yet, a new one helps."""
+
+
+class LostKeysError(SecretsError):
+    """There is no key, but something is stored that a new one would not open."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no key for secrets is configured, but credentials are stored already:"
+            " set CERNIQ_SECRET_KEYS to the key they were stored with"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +86,18 @@ def read_keys(text: str | None, file: Path | None = None) -> Keys:
             raise SecretsError("the file of CERNIQ_SECRET_KEYS_FILE cannot be read") from None
     entries = [entry for entry in re.split(r"[,\s]+", text or "") if entry]
     if not entries:
-        raise SecretsError(_HOW)
+        raise NoKeysError(_HOW)
     by_kid: dict[str, bytes] = {}
     for number, entry in enumerate(entries, 1):
         kid, _, encoded = entry.partition(":")
         if not _KID.fullmatch(kid) or kid in by_kid:
-            raise SecretsError(f"key {number} needs a name of its own before the ':'")
+            raise SecretsError(f"{_SET}: key {number} needs a name of its own before the ':'")
         try:
             key = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
             key = b""
         if len(key) != _KEY:
-            raise SecretsError(f"key {number} is not {_KEY} bytes in base64")
+            raise SecretsError(f"{_SET}: key {number} is not {_KEY} bytes in base64")
         by_kid[kid] = key
     return Keys(next(iter(by_kid)), by_kid)
 
@@ -130,7 +145,9 @@ def _unwrap(keys: Keys, place: Place, blob: bytes) -> tuple[str, bytes, bytes]:
     if len(blob) < end + _WRAPPED + _NONCE + _TAG or not _KID.fullmatch(kid):
         raise SecretsError("the sealed secret is damaged")
     if kid not in keys.by_kid:
-        raise SecretsError(f"the secret is sealed under key {kid!r}, which is not configured")
+        raise SecretsError(
+            f"the secret is sealed under key {kid!r}, which is not configured; add it to {_SET}"
+        )
     wrapped, rest = blob[end : end + _WRAPPED], blob[end + _WRAPPED :]
     return kid, _open(keys.by_kid[kid], wrapped, place.bind("key", kid)), rest
 
