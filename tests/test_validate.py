@@ -378,3 +378,18 @@ def test_lines_do_not_run_into_each_other(lines):
 @given(st.lists(SCALARS, max_size=4))
 def test_a_fingerprint_is_of_sixteen_bytes(question):
     assert len(validate.fingerprint(*question)) == 16
+
+
+def test_a_sku_comes_without_the_blanks_around_it():
+    assert validate.sku("sku", "\u00a0A 1 \n") == "A 1"
+    for none in ("", "  ", "A\0", "\ud800", "x" * 51, None, 5):
+        with pytest.raises(InvalidInputError, match="sku"):
+            validate.sku("sku", none)
+
+
+def test_an_id_is_26_capital_letters_and_digits():
+    known = "01K7Z9V3J0Q4T5X6Y7Z8A9B0CD"
+    assert validate.made_id("sync", f" {known}\n") == known
+    for none in ("", known[1:], known.lower(), f"{known}0", "\0" * 26, "\ud800" * 26, None, 5):
+        with pytest.raises(InvalidInputError, match="sync is not an id of 26 capital letters"):
+            validate.made_id("sync", none)

@@ -35,6 +35,7 @@ PLAIN = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
 
 _THOUSANDTH = Decimal("0.001")
 _STATE = re.compile(r"[A-Z][A-Z_]{0,29}")
+_ID = re.compile(r"[0-9A-Z]{26}")
 
 
 E = TypeVar("E", bound=StrEnum)
@@ -65,6 +66,21 @@ def text(field: str, value: object, *, most: int) -> str:
 def optional_text(field: str, value: str | None, *, most: int) -> str | None:
     """Like `text`, or None."""
     return None if value is None else text(field, value, most=most)
+
+
+def sku(field: str, value: object) -> str:
+    """Accept a SKU as people write it, without the blanks around it."""
+    return text(field, value.strip() if isinstance(value, str) else value, most=MAX_SKU)
+
+
+def made_id(field: str, value: object) -> str:
+    """Accept an id that this engine made: of a run, a conflict, a movement."""
+    known = value.strip() if isinstance(value, str) else ""
+    if not _ID.fullmatch(known):
+        raise InvalidInputError(
+            field, f"{field} is not an id of 26 capital letters and digits: {_shown(value)}"
+        )
+    return known
 
 
 def uuid(field: str, value: UUID | str) -> UUID:

@@ -18,6 +18,7 @@ from cerniq_stock.jobs.payloads import (
     PartsOfOrder,
     ReserveCreate,
     ReserveRelease,
+    SyncErp,
     Wire,
     problem,
 )
@@ -229,3 +230,27 @@ def test_a_part_is_named(items):
     asked = {"tenantId": str(uuid4()), "reason": "MANUAL", "reservationId": "r"}
     ReserveRelease.model_validate(asked)
     assert "itemsToRelease" in refused(ReserveRelease, asked | {"releasePartial": True} | items)
+
+
+@pytest.mark.parametrize(
+    ("sku", "told"),
+    [
+        ("", "skus.1: sku must be a non-empty text"),
+        (" \t", "skus.1: sku must be a non-empty text"),
+        ("nul\0", "skus.1: sku contains a NUL character"),
+        ("x" * 51, "skus.1: sku has 51 characters, at most 50"),
+    ],
+)
+def test_skus_that_are_none_are_refused_before_anything_is_asked(sku, told):
+    about = {"tenantId": str(uuid4()), "erpSystem": "SAGA", "syncType": "SELECTIVE"}
+    with pytest.raises(ValidationError) as refused:
+        SyncErp.model_validate(about | {"skus": ["A", sku]})
+    assert problem(refused.value) == told
+    with pytest.raises(ValidationError, match="skus"):
+        SyncErp.model_validate(about | {"skus": ["A", "\udcff"]})
+
+
+def test_skus_are_asked_for_without_the_blanks_around_them():
+    about = {"tenantId": str(uuid4()), "erpSystem": "SAGA", "syncType": "SELECTIVE"}
+    asked = SyncErp.model_validate(about | {"skus": [" LAPTOP-14 ", "{A}"]}).asked()
+    assert asked.skus == ("LAPTOP-14", "{A}")

@@ -60,7 +60,10 @@ async def test_what_is_firmly_promised_stays_promised(shop, review, conflict):
         await review.resolve(shop.tenant, conflict.id, Resolution.SET_VALUE, value=5)
     assert len(await review.conflicts(shop.tenant)) == 1
     with pytest.raises(NotFoundError):
-        await review.resolve(shop.tenant, "nothing", Resolution.KEEP_LOCAL)
+        await review.resolve(shop.tenant, conflict.id[::-1], Resolution.KEEP_LOCAL)
+    for nothing in ("nothing", "nul\0" * 26, "\udcff" * 26, None):
+        with pytest.raises(InvalidInputError, match="conflict is not an id of 26"):
+            await review.resolve(shop.tenant, nothing, Resolution.KEEP_LOCAL)
 
 
 async def test_a_dry_run_is_applied_once_by_its_id(shop, app):

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cerniq_stock import validate
 from cerniq_stock.cli.call import Call, command, top_level
 from cerniq_stock.cli.options import Limit
 from cerniq_stock.cli.output import Shown, Table
@@ -40,9 +41,12 @@ async def push(
     What the ERP refuses is listed by `erp pushes` and sent again with --again only; what it does
     not answer waits for the next time.
     """
+    wanted = None
+    if again and ALL not in again:
+        wanted = [validate.made_id("movement", movement) for movement in again]
     async with call.syncs() as (syncs, tenant):
         if again:
-            await syncs.pushes.again(tenant.id, system, None if ALL in again else again)
+            await syncs.pushes.again(tenant.id, system, wanted)
         result = await syncs.pushes.run(tenant.id, system)
     return _result(result)
 

@@ -27,6 +27,7 @@ from cerniq_stock.domain.commands import Item, OrderPart, Quantity
 from cerniq_stock.domain.model import Priority, ReleaseReason, ReservationType, Unit
 from cerniq_stock.domain.sync import Strategy
 from cerniq_stock.erp.rows import SystemName
+from cerniq_stock.errors import InvalidInputError
 from cerniq_stock.sync.result import Asked, SyncType
 
 _LARGEST_WHOLE = 2**31 - 1
@@ -61,8 +62,16 @@ def _whole(value: Any) -> Any:
     return int(exact)
 
 
+def _sku(value: str) -> str:
+    try:
+        return validate.sku("sku", value)
+    except InvalidInputError as error:
+        raise PydanticCustomError("sku", "{told}", {"told": str(error)}) from None
+
+
 Number = Annotated[Decimal, BeforeValidator(_exact)]
 Whole = Annotated[int, BeforeValidator(_whole)]
+Sku = Annotated[str, AfterValidator(_sku)]
 Channel = Literal["AI_AGENT", "MANUAL", "API"]
 
 
@@ -219,7 +228,7 @@ class SyncErp(Payload):
 
     erp_system: SystemName
     sync_type: SyncType = SyncType.INCREMENTAL
-    skus: Annotated[tuple[str, ...], Field(max_length=10_000)] = ()
+    skus: Annotated[tuple[Sku, ...], Field(max_length=10_000)] = ()
     webhook_payload: Any = None
     file: str | None = None
     force_update: bool = False

@@ -117,6 +117,7 @@ class Review:
         SOFT reservations give way to it, HARD ones do not: then it stays open. So it does where the
         level has moved since it was seen. Raises NotFoundError, InvalidInputError, BusyError.
         """
+        conflict_id = validate.made_id("conflict", conflict_id)
         total = None
         if how is Resolution.SET_VALUE:
             total = validate.number("value", value if value is not None else "")

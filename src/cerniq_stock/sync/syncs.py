@@ -74,6 +74,7 @@ class Syncs:
 
     async def apply(self, tenant_id: UUID, sync_id: str) -> SyncResult:
         """Apply what a dry run would have changed, if nothing has moved since (READING 30)."""
+        sync_id = validate.made_id("sync", sync_id)
         log = await self._planned(tenant_id, sync_id)
         opened = await self._opened(tenant_id, log["erp_system"])
         if opened.id != log["integration_id"]:
