@@ -5,6 +5,7 @@ import json
 import pytest
 
 from cerniq_stock.erp.secrets import new_key
+from tests.entrances.conftest import sql
 
 
 @pytest.fixture
@@ -38,6 +39,45 @@ def test_from_a_file_to_the_shelf(ok, tell):
     assert [run["status"] for run in ok("erp", "runs", "--json").document] == ["SUCCESS"] * 2
 
 
+def test_a_run_that_failed_says_why_and_how_long_it_took(ok, cli, tell, tmp_path, shop):
+    (tmp_path / shop / "stock.csv").unlink()
+    assert cli("erp", "sync", "CSV_IMPORT").exit_code != 0
+    (run,) = ok("erp", "runs", "--json").document
+    heads, _, line, *more = ok("erp", "runs").stdout.splitlines()
+    assert heads.split()[-3:] == ["began", "took", "why"]
+    (seconds,) = [word for word in line.split() if word.endswith("s") and word[0].isdigit()]
+    assert seconds == f"{run['durationMs'] / 1000:.1f}s"
+    why = " ".join([line[heads.index("why") :], *more]).split()
+    assert why == run["errorMessage"].split()
+
+
+def test_a_long_reason_is_shortened(ok, dsn, tell):
+    ok("erp", "sync", "CSV_IMPORT")
+    sql(dsn, "UPDATE cerniq.stock_sync_logs SET error_message = repeat('reason ', 60)")
+    told = ok("erp", "runs").stdout
+    assert (told.count("reason"), "…" in told) == (14, True)
+
+
+def test_what_is_too_long_to_be_listed_is_counted(ok, tell):
+    tell("\n".join([*(f"NEW-{n:03};1" for n in range(37)), *("LAPTOP-14;x",) * 23]))
+    done = ok("erp", "sync", "CSV_IMPORT", "--full", "--force")
+    assert "Unknown here (37): NEW-000, " in done.stderr
+    assert "NEW-009 and 27 more" in done.stderr
+    assert done.stdout.rstrip().endswith("and 3 more")
+    tell("NEW-000;1")
+    few = ok("erp", "sync", "CSV_IMPORT", "--full", "--force")
+    assert "Unknown here (1): NEW-000\n" in few.stderr
+
+
+def test_a_sku_is_asked_for_without_the_blanks_around_it(ok, cli, tell):
+    asked = "erp", "sync", "CSV_IMPORT", "--file", "-", "--sku", " LAPTOP-14\t", "--json"
+    result = ok(*asked, stdin="Cod;Stoc\nLAPTOP-14;17\n").document
+    assert (total(ok), result["missing"]) == (17, [])
+    assert cli("erp", "apply", " nothing ", "--json").document["error"]["message"] == (
+        "sync is not an id of 26 capital letters and digits: ' nothing '"
+    )
+
+
 def test_a_dry_run_is_applied_by_its_id(ok, cli, tell):
     tell("LAPTOP-14;30")
     before = total(ok)
@@ -57,7 +97,8 @@ def test_a_conflict_is_decided_with_who_and_why(ok, cli, tell):
     ok("erp", "sync", "CSV_IMPORT", "--full", "--strategy", "manual")
     (conflict,) = ok("erp", "conflicts", "--json").document
     assert (conflict["localValue"], conflict["erpValue"]) == (18, 26)
-    assert "LAPTOP-14" in ok("erp", "conflicts").stdout
+    told = ok("erp", "conflicts").stdout
+    assert ("LAPTOP-14" in told, "CSV_IMPORT" in told, "decided" in told) == (True, True, False)
     refused = cli("erp", "resolve", conflict["id"], "keep-local", "--value", "3")
     assert refused.exit_code == 5
     decided = "--value", "24", "--by", "clerk", "--because", "counted"
@@ -66,6 +107,9 @@ def test_a_conflict_is_decided_with_who_and_why(ok, cli, tell):
     assert ok("erp", "conflicts", "--json").document == []
     (kept,) = ok("erp", "conflicts", "--all", "--json").document
     assert (kept["resolvedBy"], kept["resolvedBecause"]) == ("clerk", "counted")
+    told = ok("erp", "conflicts", "--all").stdout
+    assert told.split("\n", 1)[0].split()[-4:] == ["decided", "to", "by", "because"]
+    assert [word in told for word in ("CSV_IMPORT", "SET_VALUE", "clerk", "counted")] == [True] * 4
 
 
 def test_what_looks_like_a_mistake_is_refused(ok, cli, tell):

@@ -1,10 +1,13 @@
 """`cerniq-stock erp sync`, and what people do about syncs: runs, conflicts, dry runs applied."""
 
+from collections.abc import Iterable
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cerniq_stock import validate
 from cerniq_stock.cli.call import Call, command, top_level
 from cerniq_stock.cli.erp_parse import read_bytes
 from cerniq_stock.cli.options import By, Limit, OfSystem, System
@@ -13,10 +16,16 @@ from cerniq_stock.cli.problems import UsageProblemError
 from cerniq_stock.domain.sync import Strategy
 
 if TYPE_CHECKING:
-    from cerniq_stock.sync.result import SyncResult
-    from cerniq_stock.sync.review import Conflict
+    from cerniq_stock.sync.result import SyncError, SyncResult
+    from cerniq_stock.sync.review import Conflict, RunView
 
 commands = top_level()
+
+MOST_LINES = 20
+MOST_NAMES = 10
+LONGEST_REASON = 100
+MOST_LISTED = 1_000
+"""SKUs that are missing in the ERP: so many of a result's are named, and not counted beyond."""
 
 
 class Decision(StrEnum):
@@ -52,6 +61,10 @@ async def sync(
     force: Annotated[
         bool, typer.Option("--force", help="Believe the ERP, whatever was known before.")
     ] = False,
+    accept: Annotated[
+        bool,
+        typer.Option("--accept-snapshot", help="Take one that looks like a mistake."),
+    ] = False,
     strategy: Annotated[
         Strategy | None,
         typer.Option(case_sensitive=False, help="Who wins; else as the integration says."),
@@ -68,7 +81,9 @@ async def sync(
     if full and sku:
         raise UsageProblemError("USAGE", "Give --full or --sku, not both")
     kind = SyncType.SELECTIVE if sku else SyncType.FULL if full else SyncType.INCREMENTAL
-    asked = Asked(kind=kind, skus=tuple(sku or ()), force=force, dry=dry_run, strategy=strategy)
+    skus = tuple(validate.sku("sku", x) for x in sku or ())
+    how = {"force": force, "accept": accept, "dry": dry_run}
+    asked = Asked(kind=kind, skus=skus, strategy=strategy, **how)
     upload = None if file is None else read_bytes(file)
     async with call.syncs() as (syncs, tenant):
         result = await syncs.run(tenant.id, system, asked, upload=upload)
@@ -84,6 +99,7 @@ async def apply(
 
     Exactly that, and only if nothing has moved since.
     """
+    run = validate.made_id("sync", run)
     async with call.syncs() as (syncs, tenant):
         result = await syncs.apply(tenant.id, run)
     return _result(result)
@@ -94,11 +110,13 @@ async def runs(call: Call, system: OfSystem = None, limit: Limit = 50) -> Shown:
     """List syncs, the newest first."""
     async with call.syncs() as (syncs, tenant):
         found = await syncs.review.runs(tenant.id, system=system, limit=limit)
-    columns = ("sync", "system", "kind", "status", "dry", "changes", "conflicts", "errors", "began")
+    counts = "changes", "conflicts", "errors"
+    columns = ("sync", "system", "kind", "status", "dry", *counts, "began", "took", "why")
     rows = [
         (
             *(x.id, x.erp_system, x.sync_type, x.status, x.dry_run),
-            *(x.changes_count, x.conflicts_count, x.errors_count, x.started_at),
+            *(x.changes_count, x.conflicts_count, x.errors_count),
+            *(x.started_at, _took(x), _short(x.error_message)),
         )
         for x in found
     ]
@@ -115,11 +133,14 @@ async def conflicts(
     """List what a person has to decide: both values side by side."""
     async with call.syncs() as (syncs, tenant):
         found = await syncs.review.conflicts(tenant.id, system=system, ended=ended, limit=limit)
-    columns = ("conflict", "SKU", "warehouse", "reason", "here", "ERP", "agreed", "seen", "decided")
+    values = "here", "ERP", "agreed"
+    who = ("decided", "to", "by", "because") if ended else ()
+    columns = ("conflict", "system", "SKU", "warehouse", "reason", *values, "seen", *who)
     rows = [
         (
-            *(x.id, x.sku, x.warehouse, x.reason, x.local_value, x.erp_value),
-            *(x.last_agreed, x.seen_at, x.resolution),
+            *(x.id, x.erp_system, x.sku, x.warehouse, x.reason),
+            *(x.local_value, x.erp_value, x.last_agreed, x.seen_at),
+            *((x.resolution, x.resolved_value, x.resolved_by, x.resolved_because) if ended else ()),
         )
         for x in found
     ]
@@ -145,6 +166,7 @@ async def resolve(
     """Decide a conflict: accept-erp, keep-local or set-value. Who and why are kept with it."""
     from cerniq_stock.sync.review import Resolution  # noqa: PLC0415 - it brings a client
 
+    conflict = validate.made_id("conflict", conflict)
     how = Resolution(decision.value.replace("-", "_").upper())
     async with call.syncs() as (syncs, tenant):
         told: Conflict = await syncs.review.resolve(
@@ -168,10 +190,42 @@ def _result(result: "SyncResult") -> Shown:
         (x.sku, x.warehouse, x.field, x.previous_value, x.new_value, x.change_type)
         for x in result.changes
     ]
-    told = [f"{x.sku or ''} {x.code}: {x.message}".strip() for x in result.errors[:20]]
-    notes = [f"{x.sku or ''} {x.code}: {x.message}".strip() for x in result.warnings[:20]]
+    told = _some(map(_remark, result.errors), figures.errors_count)
+    notes = _some(map(_remark, result.warnings), len(result.warnings))
+    if result.changes_count > len(rows):
+        notes.append(f"{result.changes_count - len(rows):,} more changes are not listed")
     if result.unknown:
-        notes.append(f"Unknown here: {', '.join(result.unknown[:10])}")
+        count = max(result.unknown_count, len(result.unknown))
+        notes.append(f"Unknown here ({count:,}): {_names(result.unknown, count)}")
     if result.missing:
-        notes.append(f"Missing in the ERP: {', '.join(result.missing[:10])}")
+        count = len(result.missing)
+        least = " or more" if count >= MOST_LISTED else ""
+        notes.append(f"Missing in the ERP ({count:,}{least}): {_names(result.missing, count)}")
     return Shown(result, (head, Table(columns, rows, "No changes"), *told), tuple(notes))
+
+
+def _remark(said: "SyncError") -> str:
+    return f"{said.sku or ''} {said.code}: {said.message}".strip()
+
+
+def _some(lines: Iterable[str], count: int) -> list[str]:
+    """The first ones, and how many there are beside them."""
+    shown = list(islice(lines, MOST_LINES))
+    return shown if count <= len(shown) else [*shown, f"and {count - len(shown):,} more"]
+
+
+def _names(skus: tuple[str, ...], count: int) -> str:
+    shown = skus[:MOST_NAMES]
+    more = f" and {count - len(shown):,} more" if count > len(shown) else ""
+    return ", ".join(shown) + more
+
+
+def _took(run: "RunView") -> str | None:
+    return None if run.status == "RUNNING" else f"{run.duration_ms / 1000:.1f}s"
+
+
+def _short(reason: str | None) -> str | None:
+    """Why a run failed, as far as a table has room for it; all of it is in the JSON."""
+    if reason is None or len(reason) <= LONGEST_REASON:
+        return reason
+    return f"{reason[: LONGEST_REASON - 1].rstrip()}…"
