@@ -132,6 +132,7 @@ class Integrations:
             seal(keys, _place(tenant_id, id_), read.written()),
             _schedule(schedule),
             chosen.chosen(),
+            read.pulls,
         )
         await store.insert(self._app, tenant_id, new)
         return await self.get(tenant_id, system)
@@ -167,6 +168,7 @@ class Integrations:
             enabled=enabled,
             options=None if chosen is None else chosen.chosen(),
             sealed=None if read is None else self._sealed(row.tenant_id, row.id, read),
+            pull=None if read is None else read.pulls,
         )
         return await self.get(tenant_id, system)
 

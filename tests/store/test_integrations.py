@@ -138,6 +138,26 @@ async def test_another_configuration_is_read_from_its_beginning(integrations, su
     assert (opened.watermark, opened.revision) == (None, 2)
 
 
+async def test_whether_there_is_anything_to_fetch_is_known_without_opening_it(
+    integrations, superuser
+):
+    async def pull() -> bool:
+        return await superuser.fetchval("SELECT pull FROM erp_integrations")
+
+    files = {"connection": {"folder": "in"}}
+    await integrations.add(ONE.id, "CSV_IMPORT", name="Files", config={"connection": {}})
+    assert await pull() is False
+    await integrations.change(ONE.id, "CSV_IMPORT", name="Other")
+    assert await pull() is False
+    await integrations.change(ONE.id, "CSV_IMPORT", config=files)
+    assert await pull() is True
+    await integrations.change(ONE.id, "CSV_IMPORT", config={"connection": {}})
+    assert await pull() is False
+    await integrations.remove(ONE.id, "CSV_IMPORT")
+    await add(integrations)
+    assert await pull() is True
+
+
 async def test_what_is_removed_is_gone(integrations):
     await add(integrations)
     await integrations.remove(ONE.id, "SAGA")
@@ -467,3 +487,14 @@ def test_the_settings_are_wired(tmp_path):
     assert secret_keys(Settings(secret_keys_file=file)).first == "k2"
     assert secret_keys(Settings(secret_keys=OLD)).first == "k1"
     assert OLD not in repr(Settings(secret_keys=OLD))
+
+
+@pytest.mark.parametrize(
+    "options", [{"defaultWarehouse": "NOPE"}, {"warehouses": {"Depozit": "NOPE"}}], ids=str
+)
+async def test_options_name_warehouses_of_the_tenant(integrations, options):
+    with pytest.raises(InvalidInputError, match="no warehouse NOPE here; there are MAIN"):
+        await add(integrations, options=options)
+    await add(integrations)
+    with pytest.raises(InvalidInputError, match="no warehouse NOPE"):
+        await integrations.change(ONE.id, "SAGA", options=options)

@@ -82,8 +82,7 @@ async def sync(
         raise UsageProblemError("USAGE", "Give --full or --sku, not both")
     kind = SyncType.SELECTIVE if sku else SyncType.FULL if full else SyncType.INCREMENTAL
     skus = tuple(validate.sku("sku", x) for x in sku or ())
-    how = {"force": force, "accept": accept, "dry": dry_run}
-    asked = Asked(kind=kind, skus=skus, strategy=strategy, **how)
+    asked = Asked(kind=kind, skus=skus, force=force, accept=accept, dry=dry_run, strategy=strategy)
     upload = None if file is None else read_bytes(file)
     async with call.syncs() as (syncs, tenant):
         result = await syncs.run(tenant.id, system, asked, upload=upload)

@@ -1,7 +1,7 @@
 """How an integration's syncs behave: what is no secret, and no matter of reading payloads."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -103,6 +103,19 @@ def read_options(data: bytes | str | Mapping[str, Any]) -> SyncOptions:
             key, f"Options: unknown option {key}; there may be {', '.join(NAMES)}"
         )
     raise InvalidInputError(key, f"Options: {key}: {fault['msg'].removeprefix('Value error, ')}")
+
+
+def check_warehouses(options: SyncOptions, ours: Collection[str]) -> None:
+    """Refuse options that name warehouses which are none of ours. Raises InvalidInputError."""
+    named = [("warehouses", name) for name in options.warehouses.values()]
+    if options.default_warehouse is not None:
+        named.append(("defaultWarehouse", options.default_warehouse))
+    for option, name in named:
+        if name not in ours:
+            there_are = ", ".join(ours)
+            raise InvalidInputError(
+                option, f"Options: {option}: no warehouse {name} here; there are {there_are}"
+            )
 
 
 def read_object(data: bytes | str | Mapping[str, Any], what: str, *, most: int) -> dict[str, Any]:

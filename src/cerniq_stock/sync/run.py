@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from cerniq_stock import validate, wire
+from cerniq_stock.erp.options import check_warehouses
 from cerniq_stock.erp.source import Source, Watermark
-from cerniq_stock.errors import CerniqError, InvalidInputError
+from cerniq_stock.errors import CerniqError
 from cerniq_stock.store.ids import new_id
 from cerniq_stock.store.staging import Staging, staging
 from cerniq_stock.sync.applying import Applying, Progress
@@ -61,19 +62,12 @@ class Run:
     async def result(self, source: Source, *, incremental: bool, by_sku: bool) -> SyncResult:
         """Run to the end. Raises BusyError, SnapshotRefusedError, ErpError, PayloadError."""
         async with self._staging() as staged:
-            self._check_warehouses()
+            check_warehouses(self._of.options, self._of.warehouses)
             reading = Reading(staged, self._asked, self._of, self._tally)
             whole = await reading.read(source, incremental=incremental, by_sku=by_sku)
             await self._bring_in(staged, whole=whole)
             moves_on = self._moves_on(whole=whole)
             return await self._logged(staged, reading.watermark if moves_on else None, whole=whole)
-
-    def _check_warehouses(self) -> None:
-        """Refuse options that name what the tenant does not have."""
-        named = [*self._of.options.warehouses.values(), self._of.options.default_warehouse]
-        for name in named:
-            if name is not None and name not in self._of.warehouses:
-                raise InvalidInputError("warehouses", f"Options: there is no warehouse {name} here")
 
     def _moves_on(self, *, whole: bool) -> bool:
         """Whether the next reading may go on from where this one ended.
