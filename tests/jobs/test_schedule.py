@@ -163,6 +163,26 @@ async def test_a_file_that_was_read_is_no_news_because_a_night_has_passed(town, 
     assert await scheduler.fan_out("scheduled-erp-sync", now) == 1
 
 
+async def test_what_takes_uploads_only_is_not_asked_by_any_schedule(town, superuser):
+    for expression in (None, "5 7 * * 1"):
+        await superuser.execute(
+            "INSERT INTO erp_integrations (tenant_id, erp_system, name, config_encrypted,"
+            " sync_schedule, pull) VALUES ($1, 'CSV_IMPORT', 'Files', '', $2, false)",
+            *(town.tenant, expression),
+        )
+        scheduler, now = Scheduler(town.operator, town.queue), datetime.now(UTC)
+        await scheduler.tick()
+        own = "SELECT name FROM job_schedules WHERE tenant_id = $1"
+        assert await superuser.fetch(own, town.tenant) == []
+        for name in ("scheduled-erp-sync", "daily-full-sync"):
+            assert await scheduler.fan_out(name, now) == 0
+        await superuser.execute("UPDATE erp_integrations SET pull = true")
+        await scheduler.tick()
+        name = await superuser.fetchval(own, town.tenant) or "scheduled-erp-sync"
+        assert await scheduler.fan_out(name, now) == 1
+        await superuser.execute("DELETE FROM erp_integrations")
+
+
 async def test_an_integration_that_is_switched_off_gets_no_job_and_no_schedule(town, superuser):
     for system, expression in (("SAGA", None), ("OBLIO", None), ("CUSTOM_API", "5 7 * * 1")):
         await superuser.execute(

@@ -14,7 +14,7 @@ from pydantic_core import to_jsonable_python
 
 from cerniq_stock.erp.config import ErpConfig, read_config
 from cerniq_stock.erp.connection import booking, read_connection
-from cerniq_stock.erp.csv_source import read_csv_settings
+from cerniq_stock.erp.csv_source import CsvSettings, read_csv_settings
 from cerniq_stock.erp.options import SyncOptions, read_object
 from cerniq_stock.erp.rows import SystemName
 from cerniq_stock.errors import InvalidInputError
@@ -34,6 +34,11 @@ class Configuration:
     connection: BaseModel = field(repr=False)
     parse: ErpConfig = field(repr=False)
     given: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def pulls(self) -> bool:
+        """Whether there is anything to fetch, or are files handed over only."""
+        return not isinstance(self.connection, CsvSettings) or self.connection.looks
 
     def written(self) -> bytes:
         """All of it, secrets in the open, for `secrets.seal` alone."""

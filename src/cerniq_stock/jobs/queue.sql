@@ -202,7 +202,7 @@ SELECT id FROM cerniq.tenants ORDER BY id;
 
 -- name: integrations
 -- Those that follow the common schedule, or that have one of their own.
-SELECT i.tenant_id, i.id, i.erp_system, i.sync_schedule,
+SELECT i.tenant_id, i.id, i.erp_system, i.sync_schedule, i.pull,
     coalesce(i.options -> 'push' = 'true', false) AS push,
     coalesce(s.renew_at <= now(), false) AS renew
 FROM cerniq.erp_integrations AS i

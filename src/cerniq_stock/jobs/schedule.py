@@ -61,6 +61,8 @@ class Integration:
     id: UUID
     erp_system: str
     sync_schedule: str | None
+    pull: bool = True
+    """Whether there is anything to fetch; not where files are handed over only."""
     push: bool = False
     """Whether it is told what is sold here."""
     renew: bool = False
@@ -69,7 +71,8 @@ class Integration:
     @property
     def own_schedule(self) -> str | None:
         """An expression that is not the common one."""
-        return None if self.sync_schedule in (None, EVERY_QUARTER) else self.sync_schedule
+        common = self.sync_schedule in (None, EVERY_QUARTER) or not self.pull
+        return None if common else self.sync_schedule
 
     @property
     def is_oblio(self) -> bool:
@@ -109,6 +112,8 @@ def targets(
 
 
 def _meant(schedule: str, integration: Integration) -> bool:
+    if not integration.pull:
+        return False
     match schedule:
         case "daily-full-sync":
             # a file is read whole when it is new; after that it tells of times gone by

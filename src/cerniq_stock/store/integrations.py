@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class New:
-    """An integration to be made."""
+    """An integration to be made. `pull`: there is something to fetch; files may be handed over."""
 
     id: UUID
     erp_system: str
@@ -59,6 +59,7 @@ class New:
     sealed: bytes = field(repr=False)
     sync_schedule: str | None
     options: Mapping[str, Any]
+    pull: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ async def insert(app: asyncpg.Pool, tenant_id: UUID, new: New) -> None:
                 new.sealed,
                 new.sync_schedule,
                 _json(new.options),
+                new.pull,
             )
     except asyncpg.UniqueViolationError:
         raise InvalidInputError(
@@ -153,10 +155,12 @@ async def update(
     enabled: bool | None = None,
     options: Mapping[str, Any] | None = None,
     sealed: bytes | None = None,
+    pull: bool | None = None,
 ) -> None:
     """Change what is given. Another configuration lets the next run begin from the beginning."""
     told = None if options is None else _json(options)
-    await _change(app, "update_integration", tenant_id, id_, name, enabled, told, sealed)
+    given = name, enabled, told, sealed, pull
+    await _change(app, "update_integration", tenant_id, id_, *given)
 
 
 async def schedule(app: asyncpg.Pool, tenant_id: UUID, id_: UUID, expression: str | None) -> None:

@@ -3,8 +3,8 @@
 
 -- name: insert_integration
 INSERT INTO erp_integrations
-    (tenant_id, id, erp_system, name, enabled, config_encrypted, sync_schedule, options)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+    (tenant_id, id, erp_system, name, enabled, config_encrypted, sync_schedule, options, pull)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: integrations_of_tenant
 -- All of a tenant's, or the one of a system (`$2`).
@@ -23,6 +23,7 @@ UPDATE erp_integrations SET
     enabled = coalesce($4, enabled),
     options = coalesce($5, options),
     config_encrypted = coalesce($6, config_encrypted),
+    pull = coalesce($7, pull),
     config_revision = config_revision + ($6 IS NOT NULL OR coalesce($5, options) <> options)::int,
     watermark = CASE WHEN $6 IS NULL AND coalesce($5, options) = options THEN watermark END,
     updated_at = statement_timestamp()
