@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cerniq_stock.domain.outcomes import Refusal
+from cerniq_stock.erp.secrets import new_key
 from cerniq_stock.store.database import create_database, drop_database
 
 ROOT = Path(__file__).parents[1]
@@ -65,7 +66,8 @@ def environment(server: str, template: str) -> Iterator[dict[str, str]]:
     name = f"docs_{next(_numbers)}"
     dsn = asyncio.run(create_database(server, name, template=template))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    yield {**os.environ, "CERNIQ_DATABASE_URL": dsn, "PATH": path}
+    keys = {"CERNIQ_SECRET_KEYS": new_key("docs")}
+    yield {**os.environ, "CERNIQ_DATABASE_URL": dsn, "PATH": path, **keys}
     asyncio.run(drop_database(server, name))
 
 
@@ -89,12 +91,31 @@ def test_console_blocks_run(page, environment):
         assert "Traceback" not in done.stderr
 
 
-def test_python_blocks_run_and_print_what_the_page_says(environment):
-    (block,) = _blocks("README.md", "python")
-    done = _run([sys.executable, "-c", block], environment)
+def _programs(page: str) -> list[tuple[str, str]]:
+    """Each program of a page, and what its section says after it."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    fence = r"^```python\n(.*?)^```$(.*?)(?=^#|^```python|\Z)"
+    return re.findall(fence, text, flags=re.MULTILINE | re.DOTALL)
+
+
+PROGRAMS = [(page, *told) for page in ("README.md", "docs/erp.md") for told in _programs(page)]
+
+
+@pytest.mark.parametrize(
+    ("page", "program", "after"), PROGRAMS, ids=[f"{x[0]}-{n}" for n, x in enumerate(PROGRAMS)]
+)
+def test_python_blocks_run_and_print_what_the_page_says(page, program, after, environment):
+    done = _run([sys.executable, "-c", program], environment)
     assert done.returncode == 0, done.stderr
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"prints `{done.stdout.strip()}`" in readme
+    assert done.stdout
+    _, prints, told = after.partition("prints")
+    assert prints, f"{page} does not say what its program prints"
+    for line in done.stdout.splitlines():
+        assert line in told
+
+
+def test_every_program_of_these_pages_is_found():
+    assert len(PROGRAMS) == sum(len(_blocks(p, "python")) for p in ("README.md", "docs/erp.md"))
 
 
 def test_links_lead_somewhere():

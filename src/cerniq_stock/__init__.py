@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cerniq_stock.domain.commands import Item, Quantity
     from cerniq_stock.domain.model import Priority, ReleaseReason, ReservationType, Unit
     from cerniq_stock.domain.outcomes import Refusal, Refused
+    from cerniq_stock.domain.sync import Strategy
     from cerniq_stock.errors import (
         CerniqError,
         CommandFailedError,
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
         UnavailableError,
     )
     from cerniq_stock.service import Stock
+    from cerniq_stock.settings import Settings
     from cerniq_stock.store.catalog import NewProduct, NewTenant
-    from cerniq_stock.wiring import open_stock
+    from cerniq_stock.sync.result import Asked, SyncType
+    from cerniq_stock.wiring import open_integrations, open_stock, open_syncs
 
 _HOME = {
     "domain.commands": ("Item", "Quantity"),
     "domain.model": ("Priority", "ReleaseReason", "ReservationType", "Unit"),
     "domain.outcomes": ("Refusal", "Refused"),
+    "domain.sync": ("Strategy",),
     "errors": (
         "CerniqError",
         "CommandFailedError",
@@ -36,11 +40,14 @@ _HOME = {
         "UnavailableError",
     ),
     "service": ("Stock",),
+    "settings": ("Settings",),
     "store.catalog": ("NewProduct", "NewTenant"),
-    "wiring": ("open_stock",),
+    "sync.result": ("Asked", "SyncType"),
+    "wiring": ("open_integrations", "open_stock", "open_syncs"),
 }
 
 __all__ = [
+    "Asked",
     "CerniqError",
     "CommandFailedError",
     "InvalidInputError",
@@ -55,10 +62,15 @@ __all__ = [
     "Refused",
     "ReleaseReason",
     "ReservationType",
+    "Settings",
     "Stock",
+    "Strategy",
+    "SyncType",
     "UnavailableError",
     "Unit",
+    "open_integrations",
     "open_stock",
+    "open_syncs",
 ]
 
 
