@@ -20,6 +20,12 @@ class InvalidInputError(CerniqError):
         self.field = field
 
 
+class OutdatedError(InvalidInputError):
+    """What was looked at has changed since, or is over; nothing was changed. Look again."""
+
+    code = "OUTDATED"
+
+
 class NotFoundError(CerniqError):
     """What was named does not exist (for this tenant)."""
 

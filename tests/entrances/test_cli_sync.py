@@ -86,7 +86,7 @@ def test_a_dry_run_is_applied_by_its_id(ok, cli, tell):
     ok("erp", "apply", dry["syncId"])
     assert total(ok) == 30
     again = cli("erp", "apply", dry["syncId"], "--json")
-    assert (again.exit_code, again.document["error"]["code"]) == (5, "INVALID_INPUT")
+    assert (again.exit_code, again.document["error"]["code"]) == (4, "OUTDATED")
 
 
 def test_a_conflict_is_decided_with_who_and_why(ok, cli, tell):

@@ -93,6 +93,7 @@ class OutputError(Exception):
 # is not here ends with 1.
 TROUBLE = {
     "INVALID_INPUT": INVALID,
+    "OUTDATED": REFUSED,
     "NOT_FOUND": NOT_FOUND,
     "OVERLOADED": UNAVAILABLE,
     "UNAVAILABLE": UNAVAILABLE,

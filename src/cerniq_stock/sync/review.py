@@ -15,7 +15,7 @@ from cerniq_stock.domain.messages import plain
 from cerniq_stock.domain.model import ZERO
 from cerniq_stock.domain.outcomes import Refused, SyncedLevel, Wire
 from cerniq_stock.domain.sync import Chosen, Figure, Remembered, Strategy, Verdict
-from cerniq_stock.errors import InvalidInputError, NotFoundError
+from cerniq_stock.errors import InvalidInputError, NotFoundError, OutdatedError
 from cerniq_stock.store.database import as_tenant
 from cerniq_stock.store.syncing import SQL, turn
 from cerniq_stock.store.transaction import Transaction
@@ -145,7 +145,7 @@ class Review:
         if not rows:
             raise NotFoundError(f"No conflict {conflict_id}")
         if rows[0]["resolution"] is not None:
-            raise InvalidInputError("conflict", f"Conflict {conflict_id} is resolved already")
+            raise OutdatedError("conflict", f"Conflict {conflict_id} is resolved already")
         return rows[0]
 
     async def _as_seen(self, tenant_id: UUID, row: asyncpg.Record) -> int:
@@ -156,10 +156,10 @@ class Review:
             raise await self._moved(tenant_id, row["id"], total)
         return int(version)
 
-    async def _moved(self, tenant_id: UUID, conflict_id: str, now: Decimal) -> InvalidInputError:
+    async def _moved(self, tenant_id: UUID, conflict_id: str, now: Decimal) -> OutdatedError:
         await self._rows("see_conflict", tenant_id, conflict_id, now)
         there_are = f"It has moved: there are {plain(now)} here; look again"
-        return InvalidInputError("conflict", there_are)
+        return OutdatedError("conflict", there_are)
 
     async def _change(
         self,

@@ -12,7 +12,7 @@ from cerniq_stock.domain.sync import Strategy
 from cerniq_stock.erp.csv_source import CsvSource
 from cerniq_stock.erp.systems import SYSTEMS
 from cerniq_stock.erp.trouble import ErpError
-from cerniq_stock.errors import InvalidInputError, NotFoundError
+from cerniq_stock.errors import InvalidInputError, NotFoundError, OutdatedError
 from cerniq_stock.integrations import Integrations, Opened
 from cerniq_stock.store.database import as_tenant
 from cerniq_stock.store.integrations import spelled
@@ -78,7 +78,7 @@ class Syncs:
         log = await self._planned(tenant_id, sync_id)
         opened = await self._opened(tenant_id, log["erp_system"])
         if opened.id != log["integration_id"]:
-            raise InvalidInputError("sync", "It was of another integration, which was removed")
+            raise OutdatedError("sync", "It was of another integration, which was removed")
         told = json.loads(log["asked"])
         asked = Asked(
             kind=SyncType(log["sync_type"]),
@@ -104,15 +104,15 @@ class Syncs:
             if log is None:
                 raise NotFoundError(f"No dry run {sync_id}")
             if log["applied_as"] is not None:
-                raise InvalidInputError("sync", f"It was applied before, as {log['applied_as']}")
+                raise OutdatedError("sync", f"It was applied before, as {log['applied_as']}")
             if log["too_old"]:
-                raise InvalidInputError("sync", "It was long ago; make a new dry run")
+                raise OutdatedError("sync", "It was long ago; make a new dry run")
             if log["overtaken"]:
-                raise InvalidInputError("sync", "Another sync has run since; make a new dry run")
+                raise OutdatedError("sync", "Another sync has run since; make a new dry run")
             moved = await connection.fetch(SQL["moved"], tenant_id, sync_id, MOST_MOVED)
             if moved:
                 names = ", ".join(row["sku"] for row in moved)
-                raise InvalidInputError("sync", f"Stock has moved since, of {names}; run it anew")
+                raise OutdatedError("sync", f"Stock has moved since, of {names}; run it anew")
             return log
 
     async def _integration(self, opened: Opened) -> Integration:
