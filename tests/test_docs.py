@@ -118,6 +118,24 @@ def test_every_program_of_these_pages_is_found():
     assert len(PROGRAMS) == sum(len(_blocks(p, "python")) for p in ("README.md", "docs/erp.md"))
 
 
+@pytest.mark.parametrize(("number", "system"), [(0, "SAGA"), (1, "OBLIO")])
+def test_sample_payloads_are_understood_as_the_page_says(number, system):
+    samples = _blocks("docs/erp.md", "json")
+    assert len(samples) == 2
+    command = [str(Path(sys.executable).parent / "cerniq-stock"), "erp", "parse"]
+    done = subprocess.run(
+        [*command, "--system", system, "-"],
+        input=samples[number],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    counts = done.stdout.splitlines()[0]
+    page = (ROOT / "docs" / "erp.md").read_text(encoding="utf-8")
+    assert f"`erp parse --system {system}` makes `{counts}`" in page
+
+
 def test_links_lead_somewhere():
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
