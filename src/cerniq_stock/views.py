@@ -273,8 +273,9 @@ class NotRewrapped(Wire):
 class StoredCredentials(Wire):
     """How much of what is stored of all tenants' ERPs opens with the keys of this process.
 
-    `reason` is that of the first that does not, or what is wrong with the keys. `reading_files` counts those that look for files,
-    as far as they open, `without_folder` those of them whose tenant has no folder here.
+    `reason` is that of the first that does not, or what is wrong with the keys. `reading_files`
+    counts those that look for files, as far as they open, `without_folder` those of them whose
+    tenant has no folder here.
     """
 
     stored: int

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
 
+from cerniq_stock import wire
 from cerniq_stock.store.ids import new_id
+from cerniq_stock.sync.result import Statistics, SyncResult
 from tests.entrances.conftest import PRODUCTS, clone, digest
 from tests.entrances.test_cli_help import ESCAPE, LEAVES
 
@@ -46,6 +49,7 @@ READS = {
     ("erp", "show"): ["CSV_IMPORT"],
     ("erp", "test"): ["CSV_IMPORT"],
     ("erp", "runs"): [],
+    ("erp", "run"): ["{dry}"],
     ("erp", "conflicts"): [],
     ("erp", "pushes"): ["CSV_IMPORT"],
     ("erp", "new-key"): [],
@@ -144,6 +148,11 @@ async def _fail(dsn, job):
 
 async def _to_be_decided(dsn, shop):
     """A dry run that changes nothing, and a conflict of a level, as syncs leave them."""
+    now = datetime.now(UTC)
+    told = SyncResult(
+        *(True, "", "FULL", "CSV_IMPORT", now, now, 0, Statistics(), (), (), (), now), dry_run=True
+    )
+    asked = {"asked": {"force": False, "strategy": "ERP_WINS"}}
     connection = await asyncpg.connect(dsn, server_settings={"search_path": "cerniq"})
     dry, conflict = new_id(), new_id()
     await connection.execute(
@@ -151,7 +160,7 @@ async def _to_be_decided(dsn, shop):
         " started_at, completed_at, duration_ms, dry_run, result_json)"
         " SELECT tenant_id, $1, id, erp_system, 'FULL', 'SUCCESS', now(), now(), 1, true, $2"
         " FROM erp_integrations WHERE erp_system = 'CSV_IMPORT'",
-        *(dry, '{"asked": {"force": false, "strategy": "ERP_WINS"}}'),
+        *(dry, wire.dumps({**wire.to_wire(told), **asked})),
     )
     await connection.execute(  # the one of the test before
         "UPDATE sync_conflicts SET resolution = 'GONE', resolved_at = now()"

@@ -167,3 +167,14 @@ def test_a_file_that_looks_like_a_mistake_is_refused_whatever_was_asked(ok, cli,
 @pytest.mark.parametrize("args", [("--full", "--sku", "LAPTOP-14"), ("--strategy", "mine")])
 def test_what_makes_no_sense_is_said(cli, tell, args):
     assert cli("erp", "sync", "CSV_IMPORT", *args).exit_code == 2
+
+
+def test_what_a_sync_told_can_be_read_later(ok, cli, tell):
+    tell("LAPTOP-14;31\nFAINA-25;many")
+    told = ok("erp", "sync", "CSV_IMPORT", "--json").document
+    assert told["errors"]
+    later = ok("erp", "run", told["syncId"], "--json").document
+    assert later == told
+    assert "UNPARSEABLE_NUMBER" in ok("erp", "run", told["syncId"]).stdout
+    nobody = cli("erp", "run", "01K7Z9V3J0Q4T5X6Y7Z8A9B0CD", "--json")
+    assert (nobody.exit_code, nobody.document["error"]["code"]) == (3, "NOT_FOUND")

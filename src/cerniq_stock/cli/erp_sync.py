@@ -122,6 +122,16 @@ async def runs(call: Call, system: OfSystem = None, limit: Limit = 50) -> Shown:
     return Shown(found, (Table(columns, rows, "No syncs"),))
 
 
+@command(commands, "run", "erp run 01K7Z9V3J0Q4T5X6Y7Z8A9B0CD")
+async def run(
+    call: Call,
+    sync: Annotated[str, typer.Argument(metavar="SYNC", help="Id of a sync, as of erp runs.")],
+) -> Shown:
+    """Show what a sync told when it ended: changes, errors, what is unknown or missing."""
+    async with call.syncs() as (syncs, tenant):
+        return _result(await syncs.review.result(tenant.id, validate.made_id("sync", sync)))
+
+
 @command(commands, "conflicts", "erp conflicts", "erp conflicts --all --system SAGA")
 async def conflicts(
     call: Call,

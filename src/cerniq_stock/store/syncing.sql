@@ -117,6 +117,9 @@ FROM stock_sync_logs
 WHERE tenant_id = $1 AND ($2::text IS NULL OR erp_system = $2)
 ORDER BY id DESC LIMIT $3;
 
+-- name: told
+SELECT status, result_json FROM stock_sync_logs WHERE tenant_id = $1 AND id = $2;
+
 -- name: dry_run
 SELECT
     s.*, s.result_json -> 'asked' AS asked, s.completed_at < now() - $3::interval AS too_old,

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+from pydantic import TypeAdapter, ValidationError
 
 from cerniq_stock import validate
 from cerniq_stock.domain.commands import SyncLevel
@@ -21,6 +22,9 @@ from cerniq_stock.store.syncing import SQL, turn
 from cerniq_stock.store.transaction import Transaction
 from cerniq_stock.store.writer import Link
 from cerniq_stock.sync.applying import RECONNECT_S
+from cerniq_stock.sync.result import SyncResult
+
+_RESULT = TypeAdapter(SyncResult)
 
 
 class Resolution(StrEnum):
@@ -87,6 +91,20 @@ class Review:
         """List runs, the newest first."""
         rows = await self._rows("runs", tenant_id, system, validate.rows(limit))
         return tuple(_made(RunView, row) for row in rows)
+
+    async def result(self, tenant_id: UUID, sync_id: str) -> SyncResult:
+        """What a run has told when it ended. Raises NotFoundError, OutdatedError."""
+        rows = await self._rows("told", tenant_id, validate.made_id("sync", sync_id))
+        if not rows:
+            raise NotFoundError(f"No sync {sync_id}")
+        if rows[0]["result_json"] is None:
+            how = "is under way" if rows[0]["status"] == "RUNNING" else "was cut off"
+            raise OutdatedError("sync", f"Sync {sync_id} {how}: it has told nothing")
+        try:
+            return _RESULT.validate_json(rows[0]["result_json"])
+        except ValidationError:
+            told = f"What sync {sync_id} told is not understood by this release"
+        raise OutdatedError("sync", told)
 
     async def conflicts(
         self,

@@ -149,9 +149,7 @@ async def _whole_file(source: CsvSource, asked: Asked, opened: Opened, *, given:
     if asked.kind is SyncType.INCREMENTAL:
         return replace(asked, kind=SyncType.FULL) if news else asked
     if not news:  # something newer may have been handed over since
-        raise InvalidInputError(
-            "file", "This file was read before; for single products name it"
-        )
+        raise InvalidInputError("file", "This file was read before; for single products name it")
     return asked
 
 
