@@ -61,6 +61,26 @@ def test_what_keeps_from_asking_it_at_all(cli, saga, monkeypatch):
     _is_told(cli, ("erp", "sync", "SAGA"), 5, "SECRETS")
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("CERNIQ_ERP_PORTS", "443,8443", "it is no JSON; it is written as [443, 50000]"),
+        ("CERNIQ_ERP_PORTS", "[443, 70000]", "it is written as [443, 50000]"),
+        ("CERNIQ_JOB_RATES", "stock:sync:erp=5", 'written as {"stock:sync:erp": 5}'),
+        ("CERNIQ_ERP_ALLOWED_HOSTS", "erp.lan", "such as erp.lan:8080 or 192.168.1.0/24:50000"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_named_with_an_example(
+    cli, saga, monkeypatch, variable, value, sentence
+):
+    monkeypatch.setenv(variable, value)
+    result = cli("erp", "test", "SAGA", "--json")
+    assert result.exit_code == 5
+    assert result.document["error"]["field"] == variable
+    assert result.stderr.startswith(f"Error: {variable}")
+    assert sentence in result.stderr
+
+
 def test_authorities_that_cannot_be_read_are_named(cli, saga, monkeypatch, tmp_path):
     monkeypatch.setenv("CERNIQ_ERP_CA_FILE", str(tmp_path / "none.pem"))
     _is_told(cli, ("erp", "test", "SAGA"), 5, "INVALID_INPUT")

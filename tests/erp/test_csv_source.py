@@ -148,12 +148,29 @@ async def test_uploads_only_means_nothing_new_and_no_catalogue(opened, read):
 
 
 async def test_nothing_there_is_no_empty_answer(read, folder):
-    for settings in ({"folder": "in"}, {"file": "stock.csv"}, {"file": "in/stock.csv"}):
-        with pytest.raises(UnreachableError):
+    for settings, reason in (
+        ({"folder": "in/new"}, "^There is no folder in in the tenant's own$"),
+        ({"file": "stock.csv"}, "^There is no file yet: no stock.csv in the tenant's folder$"),
+        ({"file": "in/stock.csv"}, "^There is no folder in in the tenant's own$"),
+    ):
+        with pytest.raises(UnreachableError, match=reason):
             await read(settings)
     (folder / "in").mkdir()
+    with pytest.raises(UnreachableError, match=r"no in/stock\.csv in the tenant's folder"):
+        await read({"file": "in/stock.csv"})
+    with pytest.raises(UnreachableError, match=r"^There is no folder in/new in the tenant's own$"):
+        await read({"folder": "in/new"})
     with pytest.raises(UnreachableError, match="no file yet"):
         await read({"folder": "in"})
+
+
+async def test_the_operators_folders_are_named_by_their_setting(read, folder, tmp_path):
+    folder.rename(folder.with_name("another"))
+    with pytest.raises(UnreachableError, match=f"none named {folder.name} in CERNIQ_ERP_FILES_DIR"):
+        await read({"folder": "in"})
+    with pytest.raises(UnreachableError, match="CERNIQ_ERP_FILES_DIR names is not there") as told:
+        await read({"folder": "in"}, root=tmp_path / "none")
+    assert str(tmp_path) not in str(told.value)
 
 
 # -- each content once ------------------------------------------------------------------------

@@ -125,8 +125,30 @@ def test_a_network_drawn_too_wide_opens_neither_this_machine_nor_metadata():
     ],
 )
 def test_a_list_that_cannot_be_is_refused_at_the_start(entry):
-    with pytest.raises(InvalidInputError, match="is not host:port"):
+    with pytest.raises(
+        InvalidInputError, match=r"is not host:port.* such as erp\.lan:8080"
+    ) as told:
         Policy.parse(entry)
+    assert str(told.value).startswith("CERNIQ_ERP_ALLOWED_HOSTS: ")
+
+
+@pytest.mark.parametrize(
+    ("url", "settings"),
+    [
+        ("http://erp.lan:8080", ["as host:8080 in CERNIQ_ERP_ALLOWED_HOSTS"]),
+        ("https://erp.lan", ["as host:443 in CERNIQ_ERP_ALLOWED_HOSTS"]),
+        ("https://erp.lan:50000", ["port 50000 to CERNIQ_ERP_PORTS", "list host:50000 in CERNIQ_"]),
+    ],
+)
+def test_what_is_refused_names_the_setting_and_not_where_the_name_leads(url, settings):
+    told = set()
+    for address in ("10.0.0.1", "127.0.0.1", "169.254.169.254"):
+        with pytest.raises(ForbiddenAddressError) as error:
+            check(Policy(), parse_url(url), [ipaddress.ip_address(address)])
+        told.add(str(error.value))
+    (sentence,) = told
+    for setting in settings:
+        assert setting in sentence
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,12 @@ REFUSALS = {
 # Classes of SQLSTATE that say "not now" or "not there" rather than "never": connection, login,
 # no such database, lost race, resources, operator, system.
 _AWAY = ("08", "28", "3D", "40", "53", "55", "57", "58")
+# How settings are written that are more than one word.
+_WRITTEN = {
+    "CERNIQ_ERP_PORTS": "[443, 50000]",
+    "CERNIQ_JOB_RATES": '{"stock:sync:erp": 5}',
+    "CERNIQ_JOB_TENANT_RATES": '{"stock:sync:erp": 0.5}',
+}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -164,7 +170,7 @@ def _foreign(error: BaseException) -> Problem:
     if isinstance(error, ValidationError):
         return _bad_setting(error.errors()[0])
     if isinstance(error, SettingsError):
-        return Problem(INVALID, InvalidInputError.code, f"A setting is no JSON: {one_line(error)}")
+        return _unread_setting(error)
     if isinstance(error, asyncpg.DataError):
         return Problem(INVALID, InvalidInputError.code, one_line(error))
     state = _sqlstate(error)
@@ -191,10 +197,24 @@ def _away(sentence: str) -> Problem:
 
 
 def _bad_setting(fault: Any) -> Problem:
-    variable = f"CERNIQ_{'_'.join(map(str, fault['loc']))}".upper()
-    return Problem(
-        INVALID, InvalidInputError.code, one_line(f"{variable}: {fault['msg']}"), variable
-    )
+    name, *inside = map(str, fault["loc"])
+    variable = f"CERNIQ_{name}".upper()
+    where = f"{variable}, {'.'.join(inside)}" if inside else variable
+    return _of_setting(variable, f"{where}: {fault['msg']}")
+
+
+def _unread_setting(error: Exception) -> Problem:
+    """A setting that is no JSON. The library names its field, and nothing of what stood there."""
+    field = re.search(r'field "(\w+)"', str(error))
+    if field is None:
+        return Problem(INVALID, InvalidInputError.code, f"A setting is no JSON: {one_line(error)}")
+    variable = f"CERNIQ_{field[1]}".upper()
+    return _of_setting(variable, f"{variable}: it is no JSON")
+
+
+def _of_setting(variable: str, sentence: str) -> Problem:
+    such = f"; it is written as {_WRITTEN[variable]}" if variable in _WRITTEN else ""
+    return Problem(INVALID, InvalidInputError.code, one_line(sentence + such), variable)
 
 
 def _sqlstate(error: BaseException) -> str | None:

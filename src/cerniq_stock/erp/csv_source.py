@@ -274,7 +274,7 @@ class CsvSource:
                 await self._sleep(self._settings.settle_s)
             stamp = await self._in_thread(find)
             if stamp is None:
-                raise UnreachableError("There is no file yet")
+                raise UnreachableError(f"There is no file yet: {_sought(folder, name)}")
             if stamp == before:
                 work = partial(copy, root, folder, stamp, target, self._most)
                 digest = await self._in_thread(work)
@@ -296,6 +296,13 @@ class CsvSource:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except OSError as error:
             raise UnreachableError(f"The file cannot be read: {error.strerror}") from None
+
+
+def _sought(folder: Sequence[str], name: str | None) -> str:
+    """Name what was looked for as the settings do, within the tenant's own folder."""
+    if name is not None:
+        return f"no {'/'.join([*folder[1:], name])} in the tenant's folder"
+    return f"none that counts in {'/'.join(folder[1:])}"
 
 
 @asynccontextmanager

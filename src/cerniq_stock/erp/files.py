@@ -24,6 +24,8 @@ MAX_ENTRIES = 10_000
 
 _UNFINISHED = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp", "~")
 _BLOCK = 1 << 20
+FILES_DIR = "CERNIQ_ERP_FILES_DIR"
+"""What names the root."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # a pipe that somebody puts there must not keep us waiting for its writer
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -66,7 +68,7 @@ def copy(root: Path, folder: Sequence[str], stamp: Stamp, target: Path, most: in
     None: it was changed meanwhile, and what was copied is worth nothing.
     """
     digest, size = sha256(), 0
-    with _opened(root, folder) as descriptor, _told():
+    with _opened(root, folder) as descriptor, _told("The file is gone"):
         source = os.open(stamp.name, _FILE, dir_fd=descriptor)
         with os.fdopen(source, "rb", buffering=0) as file, target.open("wb") as into:
             if _of(stamp.name, os.fstat(source)) != stamp:
@@ -83,7 +85,7 @@ def copy(root: Path, folder: Sequence[str], stamp: Stamp, target: Path, most: in
 
 
 def _candidates(folder: int, wanted: Wanted) -> Iterator[Stamp]:
-    with _told():
+    with _told("The folder is gone"):
         names = os.listdir(folder)
     if len(names) > MAX_ENTRIES:
         raise TooLargeError(f"The folder has more than {MAX_ENTRIES:,} entries")
@@ -120,11 +122,11 @@ def _of(name: str, status: os.stat_result) -> Stamp | None:
 @contextmanager
 def _opened(root: Path, folder: Sequence[str]) -> Iterator[int]:
     """Open a folder below `root` (which may be a link: it is the operator's), part by part."""
-    with _told():
+    with _told(f"The folder that {FILES_DIR} names is not there"):
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for part in folder:
-            with _told():
+        for depth, part in enumerate(folder):
+            with _told(_missing(folder, depth)):
                 below = os.open(part, _FOLDER, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = below
@@ -133,18 +135,25 @@ def _opened(root: Path, folder: Sequence[str]) -> Iterator[int]:
         os.close(descriptor)
 
 
+def _missing(folder: Sequence[str], depth: int) -> str:
+    """Say which folder is not there, by no path outside of the tenant's own."""
+    if depth == 0:
+        return f"The tenant has no folder: there is none named {folder[0]} in {FILES_DIR}"
+    return f"There is no folder {'/'.join(folder[1 : depth + 1])} in the tenant's own"
+
+
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(missing: str) -> Iterator[None]:
     """Say in our words what the system says of files; its own name paths."""
     try:
         yield
     except OSError as error:
-        raise _trouble(error) from None
+        raise _trouble(error, missing) from None
 
 
-def _trouble(error: OSError) -> ErpError:
+def _trouble(error: OSError, missing: str) -> ErpError:
     if error.errno in {errno.ELOOP, errno.ENOTDIR}:
         return RefusedError("The way to the file has something in it that is no folder")
     if error.errno == errno.ENOENT:
-        return UnreachableError("The file or its folder is not there")
+        return UnreachableError(missing)
     return UnreachableError(f"The file or its folder cannot be read: {error.strerror}")

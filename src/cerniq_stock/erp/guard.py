@@ -36,6 +36,8 @@ _ENTRY = re.compile(r"(\[[0-9a-fA-F:./]+\]|[^:\[\]]+):([0-9]{1,5})")
 _NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _LONGEST_URL = 8192
 _ADDRESSES_TRIED = 4
+ALLOWED_HOSTS, PORTS = "CERNIQ_ERP_ALLOWED_HOSTS", "CERNIQ_ERP_PORTS"
+"""The operator's settings, as sentences name them."""
 
 
 def _networks(*texts: str) -> tuple[Network, ...]:
@@ -171,7 +173,9 @@ class Policy:
                     names.add((_host(host), port))
             except (ValueError, ForbiddenAddressError):
                 raise InvalidInputError(
-                    "erp_allowed_hosts", f"{entry!r} is not host:port or network:port"
+                    ALLOWED_HOSTS,
+                    f"{ALLOWED_HOSTS}: {entry!r} is not host:port or network:port,"
+                    " such as erp.lan:8080 or 192.168.1.0/24:50000",
                 ) from None
         return cls(frozenset(ports), tuple(networks), frozenset(names))
 
@@ -204,8 +208,19 @@ def check(policy: Policy, target: Target, addresses: Sequence[Address]) -> None:
     permitted = (policy.permits(*target.origin, address) for address in addresses)
     if not addresses or not all(permitted):
         raise ForbiddenAddressError(
-            "this address may not be connected to; the operator can allow it by name and port"
+            f"this address may not be connected to; {_advice(policy, target)}"
         )
+
+
+def _advice(policy: Policy, target: Target) -> str:
+    """Say which setting decides, from the URL alone: where a name leads to inside is not told."""
+    listed = f"host:{target.port} in {ALLOWED_HOSTS}"
+    if target.scheme == "https" and target.port not in policy.ports:
+        return (
+            f"the operator can add port {target.port} to {PORTS} for public addresses,"
+            f" or list {listed}"
+        )
+    return f"the operator can allow it as {listed}"
 
 
 async def system_resolver(host: str, port: int) -> Sequence[Address]:
