@@ -110,6 +110,33 @@ MISTAKES = {
     ),
     "schedule": (["add", "SAGA", "--config", "-", "--schedule", "x"], SAGA, 5, "cron expression"),
     "no file": (["add", "SAGA", "--config", "none.json"], None, 5, "none.json cannot be read"),
+    "misspelt": (
+        ["add", "SAGA", "--config", "-"],
+        SAGA.replace("apiKey", "api_kee"),
+        5,
+        "Connection of SAGA: unknown key api_kee; there may be base_url, ca_pem, timeout_s",
+    ),
+    "misspelt below": (
+        ["add", "CUSTOM_API", "--config", "-"],
+        json.dumps({"connection": {"credentials": {"tokken": CANARY}}}),
+        5,
+        "unknown key credentials.tokken; there may be token, username, password",
+    ),
+    "misspelt place": (
+        ["add", "CSV_IMPORT", "--config", "-"],
+        json.dumps({"connection": {"fil": "stoc.csv", "file": ""}}),
+        5,
+        "unknown key fil; there may be file, folder",
+    ),
+    "misspelt mapping": (
+        ["add", "SAGA", "--config", "-"],
+        json.dumps({"connection": CONNECTION, "parse": {"field_mapping": {"skku": "x"}}}),
+        5,
+        "unknown key field_mapping.skku; there may be sku, total",
+    ),
+    "no sales": (["push", "CSV_IMPORT"], None, 5, "CSV_IMPORT takes no sales"),
+    "no sales either": (["push", "OBLIO"], None, 5, "OBLIO takes no sales"),
+    "no subscription": (["subscribe", "SAGA"], None, 5, "SAGA is subscribed to at the ERP itself"),
     "settings as an argument": (
         ["add", "SAGA", "--config", SAGA],
         None,

@@ -156,6 +156,11 @@ BAD = {
     "empty table": (b"", "CSV_IMPORT", "page: The file is empty"),
     "html table": (b"<html><table>", "CSV_IMPORT", "page: The file is a web page"),
     "no header": (b"a;b\n1;2\n", "CSV_IMPORT", "page: There is no header"),
+    "no workbook at all": (
+        bytes(range(1, 256)) + b"\x81\x8d",
+        "CSV_IMPORT",
+        "page.xlsx: The file is named like a workbook, but this is no workbook",
+    ),
     "no workbook": (b"PK\x03\x04", "CSV_IMPORT", "page: The workbook cannot be read"),
 }
 
@@ -163,11 +168,12 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_read_at_all_is_one_sentence(cli, name):
     data, system, sentence = BAD[name]
-    result = cli("--system", system, "page", page=data)
+    page = sentence.partition(":")[0] if sentence.startswith("page") else "page"
+    result = cli("--system", system, page, **{page: data})
     assert (result.exit_code, result.stdout) == (5, "")
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"Error: {sentence}"), line
-    error = cli("--system", system, "page", "--json", page=data).document["error"]
+    error = cli("--system", system, page, "--json", **{page: data}).document["error"]
     assert error["code"] == "INVALID_INPUT"
 
 
@@ -182,6 +188,28 @@ def test_a_bad_configuration_is_one_sentence(cli, config, sentence):
     result = cli("--system", "SAGA", "--config", "config", "page", page=GOLDEN, config=config)
     assert (result.exit_code, result.stdout) == (5, "")
     assert result.stderr.startswith(f"Error: {sentence}")
+
+
+@pytest.mark.parametrize("whole", [{"connection": {"file": "x"}}, {"parse": {"decimal": ","}}, {}])
+def test_the_file_of_erp_add_will_do(cli, whole):
+    page = b"Cod;Stoc\nA;1,5\n"
+    result = cli("--system", "CSV_IMPORT", "--config", "c", "page", "--json", page=page, c=whole)
+    read = [row["total"] for row in result.document["rows"]]
+    assert read == (["1.5"] if "parse" in whole else [])
+
+
+def test_what_stands_beside_these_parts_is_unknown(cli):
+    mixed = {"parse": {}, "decimal": ","}
+    result = cli("--system", "CSV_IMPORT", "--config", "c", "page", page=b"Cod;Stoc\n", c=mixed)
+    assert result.exit_code == 5
+    assert "unknown key parse" in result.stderr
+
+
+def test_people_are_told_lines(cli):
+    result = cli("--system", "CSV_IMPORT", "page", page=b"Cod;Stoc\nA;1\nB;12 buc\n")
+    assert "line 3" in result.stdout
+    document = cli("--system", "CSV_IMPORT", "page", "--json", page=b"Cod;Stoc\nB;x\n").document
+    assert document["errors"][0]["where"] == "2"
 
 
 def test_files_that_are_not_there(cli):

@@ -173,6 +173,12 @@ async def test_the_operators_folders_are_named_by_their_setting(read, folder, tm
     assert str(tmp_path) not in str(told.value)
 
 
+async def test_the_name_of_a_copied_file_still_counts(read, folder):
+    put(folder / "in" / "stoc.xlsx", bytes(range(1, 256)))
+    with pytest.raises(PayloadError, match="named like a workbook, but this is no workbook"):
+        await read({"folder": "in"})
+
+
 # -- each content once ------------------------------------------------------------------------
 
 
@@ -399,7 +405,7 @@ async def test_the_loop_goes_on_while_a_file_is_parsed(opened, monkeypatch):
     """Parsing waits for something that only the loop does: on the loop it would wait for ever."""
     answered = threading.Event()
 
-    def slow(path, config):
+    def slow(path, config, name):
         assert answered.wait(20)
         yield from csv_parse(path, config)
 

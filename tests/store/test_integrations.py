@@ -174,11 +174,12 @@ async def test_a_tenant_that_there_is_not(integrations):
 BAD = {
     "config: unknown key colour": {"config": SAGA | {"colour": 1}},
     "config: connection must be": {"config": {"connection": []}},
+    "The options are not JSON, line 1": {"options": CANARY},
     "The config is not JSON, line 2": {"config": b'{"a":1,\n"' + CANARY.encode()},
     "The config must be a JSON object": {"config": b"[]"},
     "The config has more than": {"config": b" " * 200_000},
     "Connection of SAGA: apiKey": {"config": {"connection": {"baseUrl": "https://a.example"}}},
-    "Connection of SAGA: colour": {
+    "Connection of SAGA: unknown key colour; there may be": {
         "config": {"connection": SAGA["connection"] | {"colour": CANARY}}
     },
     r"connection.apiKey is \*\*\*": {

@@ -211,9 +211,11 @@ async def remove(
         gone = await integrations.remove(tenant.id, system)
     parts = [f"{system} is removed"]
     if gone.levels_freed:
-        parts.append(f"what it had blocked is free again, on {gone.levels_freed:,} levels")
+        levels = "level" if gone.levels_freed == 1 else "levels"
+        parts.append(f"what it had blocked is free again, on {gone.levels_freed:,} {levels}")
     if gone.conflicts_ended:
-        parts.append(f"{gone.conflicts_ended:,} open conflicts are over")
+        over = "conflict is" if gone.conflicts_ended == 1 else "conflicts are"
+        parts.append(f"{gone.conflicts_ended:,} open {over} over")
     return Shown(gone, ("; ".join(parts),))
 
 

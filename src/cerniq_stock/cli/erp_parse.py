@@ -1,5 +1,6 @@
 """`cerniq-stock erp parse`: what the payloads of ERPs are understood as."""
 
+import json
 import re
 import sys
 import tempfile
@@ -46,7 +47,10 @@ def parse(
     *,
     system: Annotated[SystemName, typer.Option(case_sensitive=False, help="Whose payload it is.")],
     config: Annotated[
-        str | None, typer.Option(metavar="FILE", help="How to read it: JSON, see docs/erp.md.")
+        str | None,
+        typer.Option(
+            metavar="FILE", help="How to read it: JSON, see docs/erp.md; erp add's file will do."
+        ),
     ] = None,
 ) -> Shown:
     """Show what payloads would be understood as. Needs no database, and changes nothing.
@@ -71,7 +75,14 @@ def parse(
 def _config(name: str | None) -> "ErpConfig":
     from cerniq_stock.erp.config import read_config  # noqa: PLC0415 - it brings pydantic
 
-    return read_config(b"{}" if name is None else read_bytes(name, "config"))
+    data = b"{}" if name is None else read_bytes(name, "config")
+    try:
+        given = json.loads(data)
+    except (ValueError, RecursionError):
+        return read_config(data)  # which says why not
+    # the whole file of `erp add` will do: there it is a part
+    whole = isinstance(given, dict) and given and given.keys() <= {"connection", "parse"}
+    return read_config(given.get("parse", {}) if whole else data)
 
 
 def read_bytes(name: str, field: str = "file") -> bytes:
@@ -164,6 +175,12 @@ def _remark(remark: Remark) -> dict[str, str | None]:
     }
 
 
+def _line(remark: Remark) -> str | None:
+    """Where it stands, for people: in a table there are only numbers of lines."""
+    where = _remark(remark)["where"]
+    return f"line {where}" if where is not None and where.isdecimal() else where
+
+
 def _file(entry: ErpRow | Remark, files: list[str] | None) -> dict[str, str]:
     return {} if files is None else {"file": files[int(entry.where.partition(_SPLIT)[0])]}
 
@@ -197,7 +214,8 @@ def _tables(found: Parsed, files: list[str] | None) -> Iterator[Part]:
     yield Table((*columns, *more), rows, "No rows")
     for kind in _KINDS:
         remarks = [
-            (*_remark(each).values(), *_file(each, files).values()) for each in getattr(found, kind)
+            (_line(each), *list(_remark(each).values())[1:], *_file(each, files).values())
+            for each in getattr(found, kind)
         ]
         if remarks:
             yield f"\n{kind.capitalize()}"

@@ -9,6 +9,7 @@ from cerniq_stock.cli.call import Call, command, top_level
 from cerniq_stock.cli.options import Limit
 from cerniq_stock.cli.output import Shown, Table
 from cerniq_stock.erp.rows import SystemName
+from cerniq_stock.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from cerniq_stock.sync.push import PushResult
@@ -41,6 +42,10 @@ async def push(
     What the ERP refuses is listed by `erp pushes` and sent again with --again only; what it does
     not answer waits for the next time.
     """
+    from cerniq_stock.erp.connection import may_book  # noqa: PLC0415 - it brings a client
+
+    if not may_book(system):
+        raise InvalidInputError("push", f"{system} takes no sales: there is nothing to push")
     wanted = None
     if again and ALL not in again:
         wanted = [validate.made_id("movement", movement) for movement in again]

@@ -37,6 +37,9 @@ async def subscribe(
     encrypted, and renewed by the workers' schedules before it ends. MICROSOFT_BC and OBLIO can
     be told so; of the others somebody enters the address at the ERP.
     """
+    from cerniq_stock.erp.subscriptions import check_system  # noqa: PLC0415 - it brings a client
+
+    check_system(system)
     given = sys.stdin.read().strip() if url == "-" else url
     async with call.syncs() as (syncs, tenant):
         if given is None:

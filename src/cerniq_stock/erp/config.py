@@ -183,7 +183,9 @@ def read_config(data: bytes | str | Mapping[str, Any]) -> ErpConfig:
     try:
         return ErpConfig.model_validate(given)
     except ValidationError as error:
-        fault = error.errors()[0]
+        faults = error.errors()
+    # an unknown key is told first: most often it is the name of a missing one, misspelt
+    fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])
     key = ".".join(map(str, fault["loc"])) or "config"
     if fault["type"] == "extra_forbidden":
         known = FieldMapping if fault["loc"][0] == "field_mapping" else ErpConfig

@@ -17,7 +17,7 @@ from cerniq_stock.erp.oblio_session import OblioConnection, open_oblio
 from cerniq_stock.erp.rows import SystemName
 from cerniq_stock.erp.saga_session import SagaConnection, open_saga
 from cerniq_stock.erp.sap_b1_session import SapB1Connection, open_sap_b1
-from cerniq_stock.erp.session import Connection, Dial
+from cerniq_stock.erp.session import Connection, Dial, fault_of
 from cerniq_stock.erp.source import Booking, OpenSource, Source
 from cerniq_stock.erp.systems import SYSTEMS, Capabilities
 from cerniq_stock.errors import InvalidInputError
@@ -69,6 +69,13 @@ def capabilities(system: SystemName, connection: Connection | None = None) -> Ca
     return replace(can, push=True) if pushes else can
 
 
+def may_book(system: SystemName) -> bool:
+    """Tell whether there are settings by which a system takes sales."""
+    line = LINES.get(system)
+    own = line is not None and issubclass(line.settings, CustomApiConnection)
+    return own or SYSTEMS[system].capabilities.push
+
+
 def booking(connection: object, parse: ErpConfig) -> Booking | None:
     """Return how a connection takes sales; None: it takes none."""
     match connection:
@@ -90,8 +97,5 @@ def read_connection(system: SystemName, given: Mapping[str, Any]) -> Connection:
     try:
         return line.settings.model_validate(given)
     except ValidationError as error:
-        # the input of the error holds secrets; only place and reason are repeated
-        fault = error.errors(include_input=False, include_context=False, include_url=False)[0]
-    key = ".".join(map(str, fault["loc"])) or "connection"
-    reason = fault["msg"].removeprefix("Value error, ")
-    raise InvalidInputError(key, f"Connection of {system}: {key}: {reason}")
+        key, reason = fault_of(error, line.settings)
+    raise InvalidInputError(key, f"Connection of {system}: {reason}")

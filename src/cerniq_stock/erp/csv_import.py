@@ -29,15 +29,16 @@ _HEAD = 512
 Line = tuple[int, list[Any] | None]
 
 
-def parse_file(path: Path | str, config: ErpConfig) -> Iterator[Parsed]:
+def parse_file(path: Path | str, config: ErpConfig, name: str | None = None) -> Iterator[Parsed]:
     """Yield what each thousand lines of a file mean, so that only so many are in memory.
 
     `where` is the number of the line, or of the sheet's row. Duplicates are for `gather`, or for
     whoever stores the rows. Raises PayloadError for a file that cannot be read, at its start or
-    anywhere: what was yielded before is no whole answer then, and must not be taken for one.
+    anywhere: what was yielded before is no whole answer then, and must not be taken for one. `name`
+    is what the file was called before it was copied to `path`.
     """
     path = Path(path)
-    source = _source(path, config)
+    source = _source(path, config, name or path.name)
     lines = iter(source)
     collector = Collector(config)
     header = None
@@ -58,7 +59,7 @@ def parse_file(path: Path | str, config: ErpConfig) -> Iterator[Parsed]:
         yield collector.parsed()
 
 
-def _source(path: Path, config: ErpConfig) -> CsvLines | Iterator[Line]:
+def _source(path: Path, config: ErpConfig, name: str) -> CsvLines | Iterator[Line]:
     """Open a file as what its first bytes say it is."""
     try:
         with path.open("rb") as file:
@@ -72,6 +73,8 @@ def _source(path: Path, config: ErpConfig) -> CsvLines | Iterator[Line]:
         raise PayloadError("The file is a web page or XML, not a table")
     if xlsx.is_workbook(head):
         return xlsx.rows(path, config)
+    if name.lower().endswith(xlsx.NAMED):
+        raise PayloadError("The file is named like a workbook, but this is no workbook")
     return CsvLines(path, config)
 
 

@@ -32,7 +32,7 @@ from cerniq_stock.erp.config import ErpConfig
 from cerniq_stock.erp.csv_import import parse_file
 from cerniq_stock.erp.files import MAX_BYTES, Stamp, Wanted, copy, look, newest
 from cerniq_stock.erp.rows import Parsed
-from cerniq_stock.erp.session import Settings
+from cerniq_stock.erp.session import Settings, fault_of
 from cerniq_stock.erp.source import Health, Sale, Watermark
 from cerniq_stock.erp.trouble import RefusedError, TimedOutError, TooLargeError, UnreachableError
 from cerniq_stock.errors import InvalidInputError
@@ -97,10 +97,8 @@ def read_csv_settings(given: Mapping[str, Any]) -> CsvSettings:
     try:
         return CsvSettings.model_validate(given)
     except ValidationError as error:
-        fault = error.errors(include_input=False, include_context=False, include_url=False)[0]
-    key = ".".join(map(str, fault["loc"])) or "connection"
-    reason = fault["msg"].removeprefix("Value error, ")
-    raise InvalidInputError(key, f"Connection of CSV_IMPORT: {key}: {reason}")
+        key, reason = fault_of(error, CsvSettings)
+    raise InvalidInputError(key, f"Connection of CSV_IMPORT: {reason}")
 
 
 def naming(settings: CsvSettings, file: str) -> CsvSettings:
@@ -219,7 +217,7 @@ class CsvSource:
 
     async def _pages(self, taken: _Copy) -> AsyncGenerator[Parsed, None]:
         """Parse in the thread, page by page; the loop goes on meanwhile."""
-        pages = cast("Generator[Parsed]", parse_file(taken.path, self._config))
+        pages = cast("Generator[Parsed]", parse_file(taken.path, self._config, taken.name))
         try:
             while (page := await self._in_thread(partial(next, pages, None))) is not None:
                 yield page

@@ -96,7 +96,9 @@ def read_options(data: bytes | str | Mapping[str, Any]) -> SyncOptions:
     try:
         return SyncOptions.model_validate(given, by_alias=True, by_name=False)
     except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        faults = error.errors(include_input=False, include_url=False, include_context=False)
+    # an unknown one is told first, as its value is what was meant
+    fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])
     key = ".".join(map(str, fault["loc"])) or "options"
     if fault["type"] == "extra_forbidden":
         raise InvalidInputError(
@@ -122,16 +124,18 @@ def read_object(data: bytes | str | Mapping[str, Any], what: str, *, most: int) 
     """Read a JSON object of at most `most` bytes. The sentences of its errors show none of it."""
     if isinstance(data, Mapping):
         return dict(data)
+    has, is_ = ("have", "are") if what.endswith("s") else ("has", "is")
     if len(data) > most:
-        raise InvalidInputError(what, f"The {what} has more than {most:,} bytes")
+        raise InvalidInputError(what, f"The {what} {has} more than {most:,} bytes")
+    wrong = ""
     try:
         given = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         place = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        given = f"The {what} is not JSON{place}"
+        wrong = f"The {what} {is_} not JSON{place}"
     # raised out here: what was being read would hang on the error that it comes from
-    if isinstance(given, str) and given.startswith(f"The {what} is not JSON"):
-        raise InvalidInputError(what, given)
+    if wrong:
+        raise InvalidInputError(what, wrong)
     if not isinstance(given, dict):
         raise InvalidInputError(what, f"The {what} must be a JSON object")
     return given

@@ -1,12 +1,20 @@
 """What the sessions of all systems share: settings with secrets in them, and manners."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from ssl import SSLContext
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +23,7 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
+    ValidationError,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -59,6 +68,32 @@ class Settings(BaseModel):
         populate_by_name=True,
         hide_input_in_errors=True,
     )
+
+
+def fault_of(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+    """Return the key at fault, and a sentence about it that repeats nothing of what stood there.
+
+    An unknown key comes first: most often it is the name of another one that is missing, misspelt.
+    """
+    faults = error.errors(include_input=False, include_context=False, include_url=False)
+    fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])
+    key = ".".join(map(str, fault["loc"])) or "connection"
+    if fault["type"] != "extra_forbidden":
+        return key, f"{key}: {fault['msg'].removeprefix('Value error, ')}"
+    names = ", ".join(_names(model, fault["loc"][:-1]))
+    return key, f"unknown key {key}" + (f"; there may be {names}" if names else "")
+
+
+def _names(model: type[BaseModel], path: tuple[int | str, ...]) -> Iterable[str]:
+    """Return which keys there may be at a place within a model's settings."""
+    if not path:
+        return model.model_fields
+    for name, entry in model.model_fields.items():
+        if path[0] in {name, entry.alias}:
+            for inner in (entry.annotation, *get_args(entry.annotation)):
+                if isinstance(inner, type) and issubclass(inner, BaseModel):
+                    return _names(inner, path[1:])
+    return ()
 
 
 class Connection(Settings):

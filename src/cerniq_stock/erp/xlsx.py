@@ -25,6 +25,9 @@ MAX_PARTS = 2_000
 MAX_ROWS = 1_048_576
 """What a sheet can have."""
 
+NAMED = (".xlsx", ".xlsm")
+"""How the names of workbooks end."""
+
 _PADDED = re.compile("0{2,}")
 _OLD_WORKBOOK = b"\xd0\xcf\x11\xe0"
 
