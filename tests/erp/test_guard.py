@@ -135,9 +135,12 @@ def test_a_list_that_cannot_be_is_refused_at_the_start(entry):
 @pytest.mark.parametrize(
     ("url", "settings"),
     [
-        ("http://erp.lan:8080", ["as host:8080 in CERNIQ_ERP_ALLOWED_HOSTS"]),
-        ("https://erp.lan", ["as host:443 in CERNIQ_ERP_ALLOWED_HOSTS"]),
-        ("https://erp.lan:50000", ["port 50000 to CERNIQ_ERP_PORTS", "list host:50000 in CERNIQ_"]),
+        ("http://erp.lan:8080", ["allow it as host:port in CERNIQ_ERP_ALLOWED_HOSTS"]),
+        ("https://erp.lan", ["allow it as host:port in CERNIQ_ERP_ALLOWED_HOSTS"]),
+        (
+            "https://erp.lan:50000",
+            ["its port in CERNIQ_ERP_PORTS", "as host:port in CERNIQ_ERP_ALL"],
+        ),
     ],
 )
 def test_what_is_refused_names_the_setting_and_not_where_the_name_leads(url, settings):

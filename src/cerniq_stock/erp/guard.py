@@ -214,13 +214,10 @@ def check(policy: Policy, target: Target, addresses: Sequence[Address]) -> None:
 
 def _advice(policy: Policy, target: Target) -> str:
     """Say which setting decides, from the URL alone: where a name leads to inside is not told."""
-    listed = f"host:{target.port} in {ALLOWED_HOSTS}"
+    listed = f"as host:port in {ALLOWED_HOSTS}"
     if target.scheme == "https" and target.port not in policy.ports:
-        return (
-            f"the operator can add port {target.port} to {PORTS} for public addresses,"
-            f" or list {listed}"
-        )
-    return f"the operator can allow it as {listed}"
+        return f"the operator can allow its port in {PORTS} for public addresses, or it {listed}"
+    return f"the operator can allow it {listed}"
 
 
 async def system_resolver(host: str, port: int) -> Sequence[Address]:
