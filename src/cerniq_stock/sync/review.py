@@ -138,7 +138,9 @@ class Review:
         conflict_id = validate.made_id("conflict", conflict_id)
         total = None
         if how is Resolution.SET_VALUE:
-            total = validate.number("value", value if value is not None else "")
+            if value is None:
+                raise InvalidInputError("value", "set-value needs a value")
+            total = validate.number("value", value)
             if total < 0:
                 raise InvalidInputError("value", f"value cannot be below zero: {value}")
         elif value is not None:
