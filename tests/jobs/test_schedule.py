@@ -92,9 +92,14 @@ async def test_check_expired_fans_out_to_every_tenant_once(town):
         await scheduler.fan_out(
             "check-expired-reservations", datetime.fromisoformat(dispatch.payload["dueAt"])
         )
+
+    async def dispatched() -> bool:
+        return (await town.queue.get(PLATFORM, dispatch.id)).state is JobState.COMPLETED
+
     async with town.working():
         (job,) = await town.queue.jobs(town.tenant)
         (job,) = await town.ended(job.id)
+        await town.until(dispatched)
     assert (job.name, job.state) == ("stock:reserve:check-expired", JobState.COMPLETED)
     assert job.result == {"expired": 0}
     assert (await town.queue.get(PLATFORM, dispatch.id)).result == {"added": 0}
