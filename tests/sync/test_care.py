@@ -167,3 +167,10 @@ async def test_what_is_told_of_another_place_is_not_missing(shop):
     assert [x.code for x in result.errors] == ["UNKNOWN_WAREHOUSE"] * 2
     assert result.missing == ("C",)
     assert (result.statistics.total_products, result.statistics.products_checked) == (1, 1)
+
+
+async def test_a_remark_about_an_empty_sku_is_told_and_stops_nobody(shop):
+    broken = Remark("data[1]", "sku", ErrorCode.MISSING_SKU, "", "")
+    result = await shop.sync(more=Parsed((row("A=1"),), errors=(broken,)))
+    assert [x.code for x in result.errors] == ["MISSING_SKU"]
+    assert await shop.levels() == {"A@MAIN": "1 0 0"}

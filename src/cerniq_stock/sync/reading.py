@@ -104,12 +104,12 @@ class Reading:
         self, remark: Remark, parts: Callable[[str | None, str | None], bool]
     ) -> None:
         rows = self._rows
-        if remark.sku is not None and parts(remark.warehouse, remark.lot):
+        if remark.sku and parts(remark.warehouse, remark.lot):
             self._in_part[remark.sku] = None
             return
         self._tally.error(remark.sku, str(remark.code), told(remark))
         warehouse = rows.warehouse(remark.warehouse)
-        if remark.sku is not None and warehouse is not None:
+        if remark.sku and warehouse is not None:
             # of several lots the others are no sum
             lot = _lot(remark.warehouse, remark.lot)
             broken = rows.sku(remark.sku), warehouse, lot, None, None, None, None, None, True
