@@ -116,13 +116,17 @@ class Lane:
         await run(SQL["mark_versions"])
 
     async def fetch(self, name: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Run a statement of `staging.sql`, once more where it lost a race."""
+        """Run a statement of `staging.sql`, again where it lost a race."""
         return await self._again(lambda: self.connection.fetch(SQL[name], *arguments))
 
     async def apply_plain(
         self, tenant_id: UUID, after: int, until: int, **what: Any
     ) -> list[asyncpg.Record]:
-        """Apply the plain ones of these candidates, as one transaction."""
+        """Apply the plain ones of these candidates, as one transaction.
+
+        Returns one row for each of the first `told` changed levels, and one at least; the counts of
+        the chunk stand in all of them. Raises what the database does, after a few lost races.
+        """
         place = tenant_id, after, until
 
         async def apply() -> list[asyncpg.Record]:

@@ -30,6 +30,9 @@ LINKS = 2
 RECONNECT_S = 10.0
 
 Progress = Callable[[int], Awaitable[None]]
+"""Is told the percentage that is done, from 0 to 100."""
+First = Callable[[asyncpg.Connection], Awaitable[None]]
+"""Makes what a dry transaction is to suppose."""
 
 
 class Applying:
@@ -63,8 +66,8 @@ class Applying:
         if not self._asked.dry:
             async with staged.by_keys():
                 await staged.in_chunks("make_products", "unknown", tenant, more=(unit,))
-        told = await staged.each("made_products", tenant, MOST_TOLD)
-        if self._asked.dry:
+            told = await staged.each("made_products", tenant, MOST_TOLD)
+        else:
             told = await staged.each("unknown_products", MOST_TOLD)
         self._tally.statistics.products_created += unknown
         self._tally.changes_count += unknown
@@ -94,7 +97,7 @@ class Applying:
         (counted,) = await lane.fetch("count_staged")
         tally, tenant = self._tally, self._of.tenant_id
         for n, start in enumerate(range(0, counted["levels"], CHUNK), 1):
-            if plan_again(n):
+            if plan_again(n):  # levels may be made, and keys be checked on tables that were empty
                 await lane.connection.execute("DISCARD PLANS")
             place = tenant, start, min(start + CHUNK, counted["levels"])
             rows = await lane.apply_plain(
@@ -113,9 +116,7 @@ class Applying:
         self._done += levels
         await self._progress(10 + 85 * self._done // max(self._all, 1))
 
-    async def _would_be(
-        self, staged: Staging, rows: Sequence[asyncpg.Record]
-    ) -> Callable[[asyncpg.Connection], Awaitable[None]] | None:
+    async def _would_be(self, staged: Staging, rows: Sequence[asyncpg.Record]) -> First | None:
         """In a dry run, products have to be supposed that a run would have made by now."""
         if not (self._asked.dry and self._of.options.create_unknown):
             return None
@@ -129,7 +130,7 @@ class Applying:
         return first
 
     async def _decided(
-        self, links: Sequence[Link], commands: Sequence[SyncLevel], first: Any
+        self, links: Sequence[Link], commands: Sequence[SyncLevel], first: First | None
     ) -> list[Any]:
         parts = [commands[n * CHUNK : (n + 1) * CHUNK] for n in range(LINKS)]
         if first is not None:  # one after the other, as both would suppose the same products
