@@ -15,10 +15,10 @@ MANY = 6_000
 
 async def read(database: str, superuser, tenant, imports: Sequence[Sequence[NewProduct]]) -> int:
     """Import one after the other on one connection; returns how many index entries were read."""
-    pool = await create_pool(database, "cerniq_app", max_size=1)
-    for products in imports:
-        await upsert_products(pool, tenant.id, products)
-    await pool.close()  # what a connection has counted is told at its end
+    async with create_pool(database, "cerniq_app", max_size=1) as pool:
+        for products in imports:
+            await upsert_products(pool, tenant.id, products)
+    # what a connection has counted is told at its end
     counted = "SELECT sum(idx_tup_read)::int FROM pg_stat_user_indexes WHERE relname = ANY ($1)"
     return await superuser.fetchval(counted, ["products", "stock_levels"])
 
@@ -48,9 +48,8 @@ async def test_units_are_compared_by_key(database, superuser, tenant):
 
 
 async def test_a_unit_in_which_stock_was_moved_stays(database, superuser, tenant):
-    pool = await create_pool(database, "cerniq_app", max_size=1)
     wanted = [*products(3), NewProduct("A", "A", unit="KG")]
-    with pytest.raises(InvalidInputError, match="The unit of A stays BUC"):
-        await upsert_products(pool, tenant.id, wanted)
+    async with create_pool(database, "cerniq_app", max_size=1) as pool:
+        with pytest.raises(InvalidInputError, match="The unit of A stays BUC"):
+            await upsert_products(pool, tenant.id, wanted)
     assert await superuser.fetchval("SELECT count(*) FROM products WHERE sku LIKE 'P-%'") == 0
-    await pool.close()

@@ -47,10 +47,7 @@ def open_pool(
     dsn: str, connections: int = CONNECTIONS
 ) -> AbstractAsyncContextManager[asyncpg.Pool]:
     """Connections of the engine's own role and settings."""
-    pool: AbstractAsyncContextManager[asyncpg.Pool] = create_pool(
-        dsn, "cerniq_app", max_size=connections
-    )
-    return pool
+    return create_pool(dsn, "cerniq_app", max_size=connections)
 
 
 class Question(NamedTuple):

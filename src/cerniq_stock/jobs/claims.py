@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
-from pgqueuer.db import AsyncpgPoolDriver
 from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 
 from cerniq_stock.jobs import tickets
+from cerniq_stock.jobs.driver import PoolDriver
 from cerniq_stock.jobs.rates import Rates
 from cerniq_stock.store.trouble import LOST
 
@@ -78,7 +78,7 @@ class Claims:
 
 def claiming_queries(pool: Any, claims: Claims) -> Queries:
     """PgQueuer on a pool, claiming as `claims` says."""
-    return _Claiming(AsyncpgPoolDriver(pool), **tickets.builders(), claims=claims)
+    return _Claiming(PoolDriver(pool), **tickets.builders(), claims=claims)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Connections: which role they act as, which tenant they see, how long they may take."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -8,6 +9,12 @@ from uuid import UUID
 
 import asyncpg
 import asyncpg.pool
+import structlog
+
+log = structlog.get_logger("cerniq_stock.database")
+
+CLOSE_S = 5.0
+"""How long a pool that is closed waits for connections in use."""
 
 Role = Literal["cerniq_app", "cerniq_operator"]
 
@@ -71,13 +78,17 @@ async def connect(
     )
 
 
-def create_pool(dsn: str, role: Role, *, max_size: int, reset: bool = True) -> Any:
-    """Make a pool (to be awaited or entered) whose connections act as `role`.
+@asynccontextmanager
+async def create_pool(
+    dsn: str, role: Role, *, max_size: int, reset: bool = True
+) -> AsyncIterator[asyncpg.Pool]:
+    """Open a pool whose connections act as `role`, for the length of the block.
 
     Without `reset` a connection comes back as it was left, which spares a round trip: for users
-    who change nothing of the session.
+    who change nothing of the session. Connections that are not back CLOSE_S after the block are
+    cut off: whoever keeps one, a process that is told to stop does.
     """
-    return asyncpg.create_pool(
+    pool = await asyncpg.create_pool(
         dsn,
         min_size=0,
         max_size=max_size,
@@ -85,6 +96,13 @@ def create_pool(dsn: str, role: Role, *, max_size: int, reset: bool = True) -> A
         connect=_open,
         reset=None if reset else _leave,
     )
+    try:
+        yield pool
+    finally:
+        try:
+            await asyncio.wait_for(pool.close(), CLOSE_S)
+        except TimeoutError:
+            log.warning("connections were not given back", role=role, waited_s=CLOSE_S)
 
 
 async def _leave(connection: object) -> None:
@@ -102,7 +120,9 @@ async def as_tenant(
         yield connection
 
 
-async def unsafe_role(connection: asyncpg.Connection) -> str | None:
+async def unsafe_role(
+    connection: asyncpg.Connection | asyncpg.pool.PoolConnectionProxy,
+) -> str | None:
     """Say why row-level security would not hold for this connection's role, if so."""
     row = await connection.fetchrow(
         "SELECT r.rolname, r.rolsuper, r.rolbypassrls, EXISTS ("
