@@ -249,3 +249,21 @@ def test_a_data_folder_that_cannot_be_used(tmp_path):
     done = run("stock", "show", env=environment)
     assert done.returncode == 7, done
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_watched_until_somebody_has_seen_enough(environment):
+    """What is drawn meanwhile goes to the terminal; the last figures are the answer."""
+    _shop(environment)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [PROGRAM, "job", "watch", "--json"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    assert os.read(ours, 65536)  # it draws
+    process.send_signal(signal.SIGINT)
+    stdout, _ = process.communicate(timeout=30)
+    os.close(ours)
+    assert (process.returncode, json.loads(stdout)) == (0, [])

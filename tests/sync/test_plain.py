@@ -152,8 +152,8 @@ async def both(shop, monkeypatch, seed: int, strategy: Strategy, **asked):
     decided = []
     apply = Lane.apply_plain
 
-    async def counted(self, *place, **what):
-        rows = await apply(self, *place, **what)
+    async def counted(self, *what, told):
+        rows = await apply(self, *what, told=told)
         decided.append(rows[0]["decided"])
         return rows
 
@@ -163,9 +163,9 @@ async def both(shop, monkeypatch, seed: int, strategy: Strategy, **asked):
     plain = await ended(mine, source, strategy, **asked)
     number = sum(decided)
 
-    async def shut(self, tenant_id, after, until, **what):
+    async def shut(self, *what, told):
         await self.connection.execute("UPDATE candidates SET plain = false")
-        return await apply(self, tenant_id, after, until, **what)
+        return await apply(self, *what, told=told)
 
     monkeypatch.setattr(Lane, "apply_plain", shut)
     mine, source = await a_shop(shop, seed)
@@ -229,15 +229,15 @@ async def test_rows_are_found_by_their_keys_whatever_the_statistics_say(shop, mo
     explained = []
     apply = Lane.apply_plain
 
-    async def explain(self, tenant_id, after, until, **what):
+    async def explain(self, how, after, until, *, told):
         now = datetime.now(UTC)
         plan = await self.connection.fetchval(
             "EXPLAIN (FORMAT JSON) " + staging.SQL["apply_plain"],
-            *(tenant_id, after, until, what["integration_id"], what["sync_id"]),
-            *(what["force"], what["dry"], [""], now, what["by"], what["told"], 2, self.number),
+            *(how.tenant_id, after, until, how.integration_id, how.sync_id),
+            *(how.force, how.dry, [""], now, how.by, told, 2, self.number),
         )
         explained.append(json.loads(plan))
-        return await apply(self, tenant_id, after, until, **what)
+        return await apply(self, how, after, until, told=told)
 
     monkeypatch.setattr(Lane, "apply_plain", explain)
     await shop.sync("A=50", "B=50")

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import math
+import signal
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +12,7 @@ import typer
 from cerniq_stock import validate
 from cerniq_stock.cli.call import Call, command, group
 from cerniq_stock.cli.options import Limit
-from cerniq_stock.cli.output import Shown, Table
+from cerniq_stock.cli.output import Shown, Table, cell
 from cerniq_stock.errors import InvalidInputError, NotFoundError
 from cerniq_stock.jobs.port import MAX_JOB_ID, JobCounts, JobState, JobView, NewJob
 
@@ -178,19 +181,22 @@ async def watch(
     platform: Platform = False,
     redis_url: RedisUrl = None,
     seconds: Annotated[
-        float | None, typer.Option(metavar="N", min=0, help="For how long; until Ctrl-C.")
+        float | None, typer.Option(metavar="N", min=0, help="For how long; else until Ctrl-C.")
     ] = None,
 ) -> Shown:
     """Show how many jobs are where, live; the last figures are the answer."""
     from rich.live import Live  # noqa: PLC0415 - only this command draws
 
-    clock = asyncio.get_running_loop().time
-    end = None if seconds is None else clock() + seconds
+    loop = asyncio.get_running_loop()
+    enough = asyncio.Event()
+    loop.add_signal_handler(signal.SIGINT, enough.set)
+    end = math.inf if seconds is None else loop.time() + seconds
     async with call.queue(platform=platform, redis_url=redis_url) as (queue, tenant_id):
         counts = await queue.counts(tenant_id)
         with Live(_drawn(counts), transient=True, console=call.console()) as live:
-            while end is None or clock() < end:
-                await asyncio.sleep(REFRESH_S if end is None else min(REFRESH_S, end - clock()))
+            while not enough.is_set() and (left_s := end - loop.time()) > 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(enough.wait(), min(REFRESH_S, left_s))
                 counts = await queue.counts(tenant_id)
                 live.update(_drawn(counts))
     return Shown(counts, (_table(counts),))
@@ -206,12 +212,16 @@ def _table(counts: tuple[JobCounts, ...]) -> Table:
 
 
 def _drawn(counts: tuple[JobCounts, ...]) -> Any:
-    from rich.table import Table as Drawn  # noqa: PLC0415 - only this command draws
+    """The same for a terminal that may be narrow: a line stays one line there."""
+    from rich import box  # noqa: PLC0415 - only this command draws
+    from rich.table import Table as Drawn  # noqa: PLC0415
 
     shown = _table(counts)
-    table = Drawn(*shown.columns)
+    table = Drawn(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for name in shown.columns:
+        table.add_column(name, no_wrap=True)
     for row in shown.rows:
-        table.add_row(*map(str, row))
+        table.add_row(*map(cell, row))
     return table
 
 

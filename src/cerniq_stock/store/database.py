@@ -1,6 +1,7 @@
 """Connections: which role they act as, which tenant they see, how long they may take."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -9,9 +10,8 @@ from uuid import UUID
 
 import asyncpg
 import asyncpg.pool
-import structlog
 
-log = structlog.get_logger("cerniq_stock.database")
+log = logging.getLogger(__name__)
 
 CLOSE_S = 5.0
 """How long a pool that is closed waits for connections in use."""
@@ -102,7 +102,7 @@ async def create_pool(
         try:
             await asyncio.wait_for(pool.close(), CLOSE_S)
         except TimeoutError:
-            log.warning("connections were not given back", role=role, waited_s=CLOSE_S)
+            log.warning("connections of %s were not given back in %s s", role, CLOSE_S)
 
 
 async def _leave(connection: object) -> None:

@@ -21,7 +21,7 @@ from decimal import Decimal
 from importlib.resources import files
 from io import BytesIO
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -58,6 +58,21 @@ Incoming = tuple[
 
 T = TypeVar("T")
 
+
+class Bringing(NamedTuple):
+    """Who brings figures in, and how."""
+
+    tenant_id: UUID
+    integration_id: UUID
+    sync_id: str
+    by: str
+    """Who is named in the movements."""
+    force: bool
+    """Apply what the ERP has said before, too."""
+    dry: bool
+    """Change nothing; what would be changed is planned."""
+
+
 _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": ""})
 _NULL = "\\N"
 
@@ -71,9 +86,12 @@ class Lane:
         self._lines: list[str] = []
         self._copying: asyncio.Task[Any] | None = None
 
-    async def add(self, line: str) -> None:
+    def add(self, line: str) -> None:
         """Take a row in; it is on its way to the database some time later."""
         self._lines.append(line)
+
+    async def move_on(self) -> None:
+        """Send rows on where there are enough of them, once those before have arrived."""
         if len(self._lines) >= BUFFERED:
             await self._send()
 
@@ -120,28 +138,28 @@ class Lane:
         return await self._again(lambda: self.connection.fetch(SQL[name], *arguments))
 
     async def apply_plain(
-        self, tenant_id: UUID, after: int, until: int, **what: Any
+        self, how: Bringing, after: int, until: int, *, told: int
     ) -> list[asyncpg.Record]:
-        """Apply the plain ones of these candidates, as one transaction.
+        """Apply the plain ones of the candidates after one place until another: one transaction.
 
         Returns one row for each of the first `told` changed levels, and one at least; the counts of
         the chunk stand in all of them. Raises what the database does, after a few lost races.
         """
-        place = tenant_id, after, until
+        place = how.tenant_id, after, until
 
         async def apply() -> list[asyncpg.Record]:
             async with self.connection.transaction():
                 (locked,) = await self.connection.fetch(SQL["lock_candidates"], *place)
-                if locked["without_level"] and not what["dry"]:
+                if locked["without_level"] and not how.dry:
                     return []
                 now = locked["now"]
                 rows = await self.connection.fetch(
                     SQL["apply_plain"],
-                    *(*place, what["integration_id"], what["sync_id"], what["force"], what["dry"]),
-                    *(id_block(now, until - after), now, what["by"], what["told"]),
+                    *(*place, how.integration_id, how.sync_id, how.force, how.dry),
+                    *(id_block(now, until - after), now, how.by, told),
                     *(LANES, self.number),
                 )
-                assert what["dry"] or rows[0]["written"] == rows[0]["updated"], rows[0]
+                assert how.dry or rows[0]["written"] == rows[0]["updated"], rows[0]
                 return rows
 
         while not (rows := await self._again(apply)):
@@ -169,9 +187,11 @@ class Staging:
 
     async def add(self, rows: Iterable[Incoming]) -> None:
         """Take rows in."""
-        lanes = self.lanes
+        add = [lane.add for lane in self.lanes]
         for row in rows:
-            await lanes[ord(row[0][-1]) % LANES].add(_line(*row))
+            add[ord(row[0][-1]) % LANES](_line(*row))
+        for lane in self.lanes:
+            await lane.move_on()
 
     async def gather(self) -> None:
         """Put together what belongs together; no more rows come after that."""
@@ -308,19 +328,23 @@ def _line(
     broken: bool,
 ) -> str:
     """A row as COPY takes it."""
-    return "\t".join(
-        (
-            sku.translate(_ESCAPED),
-            warehouse.translate(_ESCAPED),
-            _NULL if lot is None else lot.translate(_ESCAPED),
-            _NULL if total is None else str(total),
-            _NULL if available is None else str(available),
-            _NULL if price is None else str(price),
-            _NULL if currency is None else currency.translate(_ESCAPED),
-            _NULL if status is None else status,
-            "t\n" if broken else "f\n",
-        )
+    return (
+        f"{_text(sku)}\t{_text(warehouse)}\t{_text(lot)}\t{_value(total)}\t{_value(available)}\t"
+        f"{_value(price)}\t{_text(currency)}\t{_value(status)}\t{'t' if broken else 'f'}\n"
     )
+
+
+def _value(value: Decimal | str | None) -> str:
+    return _NULL if value is None else str(value)
+
+
+def _text(text: str | None) -> str:
+    if text is None:
+        return _NULL
+    # what is to be escaped is a backslash or not printable, and nearly nothing is either
+    if text.isprintable() and "\\" not in text:
+        return text
+    return text.translate(_ESCAPED)
 
 
 def _summed(rows: Sequence[asyncpg.Record]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from cerniq_stock.domain.outcomes import Refused, SyncedLevel
 from cerniq_stock.domain.sync import FOR_A_PERSON, Figure, Remembered, Strategy, Verdict
 from cerniq_stock.store.database import plan_again
 from cerniq_stock.store.ids import id_block
-from cerniq_stock.store.staging import CHUNK, LANES, Lane, Staging, side_by_side
+from cerniq_stock.store.staging import CHUNK, LANES, Bringing, Lane, Staging, side_by_side
 from cerniq_stock.store.staging import SQL as STAGING
 from cerniq_stock.store.syncing import columns
 from cerniq_stock.store.transaction import Transaction
@@ -95,20 +95,14 @@ class Applying:
     async def _plain(self, lane: Lane) -> None:
         """Apply what is plain; what is not is marked, and decided one by one later."""
         (counted,) = await lane.fetch("count_staged")
-        tally, tenant = self._tally, self._of.tenant_id
+        tally, of, asked = self._tally, self._of, self._asked
+        how = Bringing(of.tenant_id, of.id, self._run_id, self._by, asked.force, asked.dry)
         for n, start in enumerate(range(0, counted["levels"], CHUNK), 1):
             if plan_again(n):  # levels may be made, and keys be checked on tables that were empty
                 await lane.connection.execute("DISCARD PLANS")
-            place = tenant, start, min(start + CHUNK, counted["levels"])
-            rows = await lane.apply_plain(
-                *place,
-                integration_id=self._of.id,
-                sync_id=self._run_id,
-                force=self._asked.force,
-                dry=self._asked.dry,
-                by=self._by,
-                told=max(MOST_TOLD - len(tally.changes), 0),
-            )
+            until = min(start + CHUNK, counted["levels"])
+            more = max(MOST_TOLD - len(tally.changes), 0)
+            rows = await lane.apply_plain(how, start, until, told=more)
             tally.plain(rows)
             await self._report(rows[0]["decided"])
 
