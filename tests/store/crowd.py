@@ -11,7 +11,7 @@ import pytest
 from tests.helpers import reserve
 
 from cerniq_stock.domain.commands import Command
-from cerniq_stock.store import transaction
+from cerniq_stock.store import database, transaction
 from cerniq_stock.store.begin import PREPARE
 from cerniq_stock.store.database import KEY_LOOKUPS, connect
 from cerniq_stock.store.queries import SQL
@@ -43,7 +43,10 @@ class Crowd:
 
 @asynccontextmanager
 async def crowd(dsn: str, raw: int = 8) -> AsyncIterator[Crowd]:
+    """Nobody in it gives up waiting for a lock, however slow the machine is."""
     async with AsyncExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setitem(database._LIMITS, "lock_timeout", "60s")
         writers = [
             await stack.enter_async_context(Writer(dsn, Limits(connections=4, batch=7)))
             for _ in range(2)
