@@ -214,7 +214,7 @@ def _table(counts: tuple[JobCounts, ...]) -> Table:
 def _drawn(counts: tuple[JobCounts, ...]) -> Any:
     """The same for a terminal that may be narrow: a line stays one line there."""
     from rich import box  # noqa: PLC0415 - only this command draws
-    from rich.table import Table as Drawn  # noqa: PLC0415
+    from rich.table import Table as Drawn  # noqa: PLC0415 - likewise
 
     shown = _table(counts)
     table = Drawn(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)

@@ -240,10 +240,14 @@ class Staging:
         prices: bool,
         statuses: bool,
         warehouses: Sequence[str],
+        in_part: bool,
     ) -> Mapping[str, int]:
-        """Compare with what we have; returns how much there is of everything."""
+        """Compare with what we have; returns how much there is of everything.
+
+        `in_part`: of a product there may be some warehouses and not others.
+        """
         places = json.dumps(DECIMAL_PLACES)
-        options = force, use_available, prices, statuses, places, warehouses
+        options = force, use_available, prices, statuses, places, warehouses, in_part
         counted = _summed(await self.each("compare", tenant_id, integration_id, *options))
         for table in ("candidates", "product_changes", "unknown"):
             await self.each(f"index_{table}")

@@ -64,10 +64,10 @@ CREATE TEMP TABLE figures AS
 SELECT
     sku, warehouse, sum(total) AS total,
     CASE WHEN count(available) = count(*) THEN sum(available) END AS available,
-    CASE WHEN min(price) = max(price) AND min(currency) IS NOT DISTINCT FROM max(currency)
+    CASE WHEN count(DISTINCT (price, currency)) FILTER (WHERE price IS NOT NULL) = 1
         THEN min(price) END AS price,
-    CASE WHEN min(price) = max(price) AND min(currency) IS NOT DISTINCT FROM max(currency)
-        THEN min(currency) END AS currency,
+    CASE WHEN count(DISTINCT (price, currency)) FILTER (WHERE price IS NOT NULL) = 1
+        THEN min(currency) FILTER (WHERE price IS NOT NULL) END AS currency,
     CASE WHEN min(status) = max(status) THEN min(status) END AS status,
     bool_or(broken) AS broken,
     bool_or(conflicting) AS conflicting
@@ -85,7 +85,9 @@ FROM (
                 OR (min(available) OVER w) <> (max(available) OVER w)
                 OR (count(price) OVER w) NOT IN (0, count(*) OVER w)
                 OR (min(price) OVER w) <> (max(price) OVER w)
+                OR (count(currency) OVER w) NOT IN (0, count(*) OVER w)
                 OR (min(currency) OVER w) <> (max(currency) OVER w)
+                OR (count(status) OVER w) NOT IN (0, count(*) OVER w)
                 OR (min(status) OVER w) <> (max(status) OVER w)
             ) IS TRUE AS conflicting
         FROM incoming
@@ -127,7 +129,8 @@ SELECT sku, warehouse FROM figures WHERE conflicting ORDER BY sku, warehouse LIM
 -- name: compare
 -- What arrived beside what we have: what may have to be changed, products that differ, products that
 -- we do not have, and how much of everything there is. A level may have to be changed where the ERP
--- says something new, or we are told to believe it anyway. `$7` has the decimal places of each unit.
+-- says something new, or we are told to believe it anyway. `$7` has the decimal places of each unit;
+-- `$9`: not all of each product was read.
 WITH joined AS MATERIALIZED (
     SELECT
         f.sku, f.warehouse, f.total, f.price, f.currency, f.status, f.broken, f.version,
@@ -158,12 +161,15 @@ WITH joined AS MATERIALIZED (
         OR greatest(greatest(total, 0) - available, 0) <> blocked
     )
 ), agreed AS (
-    -- a product of several warehouses has one price and state only where they agree
+    -- A product of several warehouses has one price and state only where they agree; where not all
+    -- that is remembered of it was read, the others might not. A price of no currency is one in lei.
     SELECT
         product_id, sku, our_price, our_currency, our_status,
         CASE WHEN $5 AND min(price) = max(price) AND min(price) BETWEEN 0 AND 9999999999
             AND min(currency) IS NOT DISTINCT FROM max(currency)
-            AND count(currency) IN (0, count(price)) THEN round(min(price), 4) END AS price,
+            AND count(currency) IN (0, count(price))
+            AND (count(currency) > 0 OR our_price IS NULL OR our_currency = 'RON')
+            THEN round(min(price), 4) END AS price,
         CASE WHEN $5 AND min(price) = max(price) AND min(currency) = max(currency)
             THEN min(currency) END AS currency,
         CASE WHEN $6 AND min(status) = max(status) THEN min(status) END AS status
@@ -174,6 +180,10 @@ WITH joined AS MATERIALIZED (
             OR j.our_price IS NULL AND j.price IS NOT NULL
     ))
     GROUP BY product_id, sku, our_price, our_currency, our_status
+    HAVING NOT $9 OR product_id IS NULL OR count(erp_total) = (
+        SELECT count(*) FROM erp_levels AS o
+        WHERE o.tenant_id = $1 AND o.integration_id = $2 AND o.product_id = joined.product_id
+    )
 ), changes AS (
     INSERT INTO product_changes
     SELECT row_number() OVER (ORDER BY product_id), *
@@ -195,7 +205,10 @@ WITH joined AS MATERIALIZED (
 SELECT
     count(*) FILTER (WHERE warehouse <> '') AS rows,
     count(*) FILTER (WHERE broken AND warehouse <> '') AS broken,
-    count(erp_total) AS remembered
+    count(erp_total) AS remembered,
+    count(*) FILTER (
+        WHERE currency IS NULL AND price <> our_price AND our_currency <> 'RON' AND NOT broken
+    ) AS foreign_prices
 FROM joined;
 
 -- name: compare_made
@@ -215,6 +228,13 @@ JOIN figures AS f ON f.sku = u.sku
 LEFT JOIN products AS p ON p.tenant_id = $1 AND p.sku = u.sku
 WHERE NOT f.broken AND f.total IS NOT NULL;
 
+-- name: foreign_prices
+-- Prices of no currency, of products that are priced in another one than lei: they are left alone.
+SELECT DISTINCT f.sku, p.currency
+FROM figures AS f JOIN products AS p ON p.tenant_id = $1 AND p.sku = f.sku
+WHERE f.currency IS NULL AND f.price <> p.price AND NOT f.broken AND p.currency <> 'RON'
+ORDER BY f.sku LIMIT $2;
+
 -- name: index_candidates
 CREATE UNIQUE INDEX ON candidates (place);
 
@@ -231,20 +251,20 @@ SELECT
     (SELECT count(*) FROM unknown) AS unknown;
 
 -- name: emptied
--- How many levels with stock a snapshot would empty.
+-- How many levels with stock that can be sold would have none of it.
 SELECT count(*) AS levels
 FROM figures AS f
 JOIN products AS p ON p.tenant_id = $1 AND p.sku = f.sku
 JOIN stock_levels AS l ON l.tenant_id = $1 AND l.product_id = p.id AND l.warehouse = f.warehouse
-WHERE NOT f.broken AND f.total <= 0 AND l.total > 0;
+WHERE NOT f.broken AND (f.total <= 0 OR $2 AND f.available <= 0) AND l.total > l.blocked;
 
 -- name: stocked
--- How many levels with stock it tells of.
+-- How many levels with stock that can be sold it tells of.
 SELECT count(*) AS levels
 FROM figures AS f
 JOIN products AS p ON p.tenant_id = $1 AND p.sku = f.sku
 JOIN stock_levels AS l ON l.tenant_id = $1 AND l.product_id = p.id AND l.warehouse = f.warehouse
-WHERE NOT f.broken AND l.total > 0;
+WHERE NOT f.broken AND l.total > l.blocked;
 
 -- name: unknown_skus
 SELECT sku FROM unknown WHERE place <= $1 ORDER BY place;

@@ -9,8 +9,8 @@ SELECT pg_try_advisory_lock(hashtextextended('cerniq sync ' || $1::uuid, 0));
 SELECT EXISTS (SELECT FROM erp_integrations WHERE tenant_id = $1 AND id = $2);
 
 -- name: last_snapshot
--- How many rows the last whole snapshot had that was applied.
-SELECT (statistics_json ->> 'totalProducts')::int8
+-- How many rows the last whole snapshot had that was applied, of those that could be used.
+SELECT (statistics_json ->> 'productsChecked')::int8
 FROM stock_sync_logs
 WHERE tenant_id = $1 AND integration_id = $2 AND result_json @> '{"whole": true}' AND NOT dry_run
     AND status IN ('SUCCESS', 'PARTIAL')
@@ -33,6 +33,14 @@ ORDER BY p.sku LIMIT $4;
 
 -- name: count_remembered
 SELECT count(*) FROM erp_levels WHERE tenant_id = $1 AND integration_id = $2;
+
+-- name: stocked_in_all
+-- How many levels have stock that can be sold, of those that this integration tells of.
+SELECT count(*) AS levels
+FROM erp_levels AS e
+JOIN stock_levels AS l
+    ON l.tenant_id = $1 AND l.product_id = e.product_id AND l.warehouse = e.warehouse
+WHERE e.tenant_id = $1 AND e.integration_id = $2 AND l.total > l.blocked;
 
 -- name: keep_conflicts
 INSERT INTO sync_conflicts AS c (

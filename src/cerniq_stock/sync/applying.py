@@ -7,6 +7,7 @@ that dies is simply run again: what it has applied is remembered and found uncha
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from itertools import chain
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import asyncpg
@@ -23,7 +24,7 @@ from cerniq_stock.store.syncing import columns
 from cerniq_stock.store.transaction import Transaction
 from cerniq_stock.store.writer import Link
 from cerniq_stock.sync.reading import erp_total
-from cerniq_stock.sync.result import MOST_TOLD, Asked, Integration, StockChange, Tally
+from cerniq_stock.sync.result import Asked, Integration, StockChange, Tally
 
 LINKS = 2
 """Transactions side by side: they lock different levels, and PostgreSQL works on one meanwhile."""
@@ -66,12 +67,12 @@ class Applying:
         if not self._asked.dry:
             async with staged.by_keys():
                 await staged.in_chunks("make_products", "unknown", tenant, more=(unit,))
-            told = await staged.each("made_products", tenant, MOST_TOLD)
+            told = await staged.each("made_products", tenant, self._tally.most)
         else:
-            told = await staged.each("unknown_products", MOST_TOLD)
+            told = await staged.each("unknown_products", self._tally.most)
         self._tally.statistics.products_created += unknown
         self._tally.changes_count += unknown
-        for row in told[:MOST_TOLD]:
+        for row in sorted(told, key=itemgetter("sku")):
             made = row["sku"], row["product_id"], "status", None, row["status"], "ERP", "CREATE"
             self._tally.tell(StockChange(*made))
         options = self._of.options.use_erp_available, DECIMAL_PLACES[unit], self._of.warehouses
@@ -80,7 +81,13 @@ class Applying:
     async def levels(self, staged: Staging, *, all_plain: bool) -> None:
         """Bring the levels in. Not `all_plain`: a person has conflicts open that may be over."""
         self._all = (await staged.counted())["levels"]
-        await side_by_side(self._plain(lane) for lane in staged.lanes)
+        named = await side_by_side(self._plain(lane) for lane in staged.lanes)
+        # Whichever lane was faster: a dry run and the run itself name the same. Of what is too much
+        # to be named, those are the first whose ids are.
+        first = sorted(chain(*named), key=attrgetter("product_id", "warehouse", "field"))
+        first = first[: self._tally.most]
+        for change in sorted(first, key=attrgetter("sku", "warehouse", "field")):
+            self._tally.tell(change)
         links = [Link(self._dsn, RECONNECT_S) for _ in range(LINKS)]
         try:
             async for rows in staged.left_over(LINKS * CHUNK):
@@ -92,8 +99,12 @@ class Applying:
             for link in links:
                 await link.close()
 
-    async def _plain(self, lane: Lane) -> None:
-        """Apply what is plain; what is not is marked, and decided one by one later."""
+    async def _plain(self, lane: Lane) -> list[StockChange]:
+        """Apply what is plain, and name the first changes.
+
+        What is not plain is marked, and decided one by one later.
+        """
+        named: list[StockChange] = []
         (counted,) = await lane.fetch("count_staged")
         tally, of, asked = self._tally, self._of, self._asked
         how = Bringing(of.tenant_id, of.id, self._run_id, self._by, asked.force, asked.dry)
@@ -101,10 +112,11 @@ class Applying:
             if plan_again(n):  # levels may be made, and keys be checked on tables that were empty
                 await lane.connection.execute("DISCARD PLANS")
             until = min(start + CHUNK, counted["levels"])
-            more = max(MOST_TOLD - len(tally.changes), 0)
+            more = max(tally.most - len(named), 0)
             rows = await lane.apply_plain(how, start, until, told=more)
-            tally.plain(rows)
+            named += tally.plain(rows)
             await self._report(rows[0]["decided"])
+        return named
 
     async def _report(self, levels: int) -> None:
         self._done += levels
@@ -224,8 +236,8 @@ class Applying:
     async def products(self, staged: Staging) -> None:
         """Bring prices and states in."""
         tenant, tally = self._of.tenant_id, self._tally
-        told = await staged.each("told_product_changes", MOST_TOLD)
-        for row in told:
+        told = await staged.each("told_product_changes", tally.most)
+        for row in sorted(told, key=itemgetter("sku")):
             for name in ("price", "currency", "status"):
                 if row[f"new_{name}"] is not None:
                     was, new = row[name], row[f"new_{name}"]

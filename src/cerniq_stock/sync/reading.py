@@ -108,8 +108,9 @@ class Reading:
             self._in_part[remark.sku] = None
             return
         self._tally.error(remark.sku, str(remark.code), told(remark))
-        warehouse = rows.warehouse(remark.warehouse)
-        if remark.sku and warehouse is not None:
+        if remark.sku:
+            # one that has no place here is told of and no more
+            warehouse = rows.warehouse(remark.warehouse) or ""
             # of several lots the others are no sum
             lot = _lot(remark.warehouse, remark.lot)
             broken = rows.sku(remark.sku), warehouse, lot, None, None, None, None, None, True

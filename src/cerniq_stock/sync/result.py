@@ -14,9 +14,12 @@ from cerniq_stock.domain.sync import FOR_A_PERSON, Strategy
 from cerniq_stock.erp.options import SyncOptions
 from cerniq_stock.erp.rows import Remark
 from cerniq_stock.erp.source import Watermark
+from cerniq_stock.wire import storable
 
 MOST_TOLD = 100
-"""Changes that a result repeats (§4.5); those of a dry run are stored whole."""
+"""Changes that a result names (§4.5)."""
+MOST_PLANNED = 10_000
+"""Changes that the result of a dry run names: somebody is to judge them."""
 MOST_ERRORS = 1_000
 
 
@@ -141,8 +144,13 @@ class SyncResult(Wire):
 
 @dataclass(slots=True)
 class Tally:
-    """What a run has seen so far. Lists are bounded, counts are not."""
+    """What a run has seen so far. Lists are bounded, counts are not.
 
+    What others wrote is kept as it can be stored: without NUL, and without halves of characters.
+    """
+
+    most: int = MOST_TOLD
+    """Changes that are named."""
     statistics: Statistics = field(default_factory=Statistics)
     changes: list[StockChange] = field(default_factory=list)
     changes_count: int = 0
@@ -157,12 +165,17 @@ class Tally:
         self.statistics.errors_count += 1
         self.codes[code] += 1
         if len(self.errors) < MOST_ERRORS:
-            self.errors.append(SyncError(sku, code, message, retryable=False))
+            self.errors.append(_noted(sku, code, message))
 
     def warn(self, sku: str | None, code: str, message: str) -> None:
         """Note what somebody should look at."""
         if len(self.warnings) < MOST_ERRORS:
-            self.warnings.append(SyncError(sku, code, message, retryable=False))
+            self.warnings.append(_noted(sku, code, message))
+
+    def broken_off(self, code: str, message: str, *, retryable: bool) -> None:
+        """Note what has ended the run, before all else."""
+        self.statistics.errors_count += 1
+        self.errors.insert(0, _noted(None, code, message, retryable=retryable))
 
     def changed(self, change: StockChange) -> None:
         """Note a change."""
@@ -171,7 +184,7 @@ class Tally:
 
     def tell(self, change: StockChange) -> None:
         """Name a change that is counted elsewhere, if it is one of the first."""
-        if len(self.changes) < MOST_TOLD:
+        if len(self.changes) < self.most:
             self.changes.append(change)
 
     def conflict(self, conflict: StockConflict) -> None:
@@ -206,19 +219,24 @@ class Tally:
         else:
             self.statistics.products_skipped += 1
 
-    def plain(self, rows: Sequence[Any]) -> None:
-        """Note a chunk of levels that were applied together: counts, and the first ones by name."""
+    def plain(self, rows: Sequence[Any]) -> list[StockChange]:
+        """Count a chunk of levels that were applied together; returns the changes that it names."""
         counts = rows[0]
         self.changes_count += counts["fields"]
         self.statistics.products_updated += counts["updated"]
         self.statistics.products_skipped += counts["decided"] - counts["updated"]
+        named: list[StockChange] = []
         for row in rows:
             if row["sku"] is not None:
                 place = row["sku"], row["product_id"], row["warehouse"]
                 before = row["total"], row["available"]
                 after = row["new_total"], row["new_available"]
-                for change in _changes(*place, before, after, "UPDATE"):
-                    self.tell(change)
+                named += _changes(*place, before, after, "UPDATE")
+        return named
+
+
+def _noted(sku: str | None, code: str, message: str, *, retryable: bool = False) -> SyncError:
+    return SyncError(None if sku is None else storable(sku), code, storable(message), retryable)
 
 
 def _changes(

@@ -11,17 +11,18 @@ from datetime import UTC, datetime, timedelta
 from cerniq_stock import validate, wire
 from cerniq_stock.erp.options import check_warehouses
 from cerniq_stock.erp.source import Source, Watermark
+from cerniq_stock.erp.text import trimmed
 from cerniq_stock.errors import CerniqError
 from cerniq_stock.store.ids import new_id
 from cerniq_stock.store.staging import Staging, staging
 from cerniq_stock.sync.applying import Applying, Progress
-from cerniq_stock.sync.reading import Reading
+from cerniq_stock.sync.reading import Reading, Rows
 from cerniq_stock.sync.result import (
     MOST_ERRORS,
+    MOST_PLANNED,
     MOST_TOLD,
     Asked,
     Integration,
-    SyncError,
     SyncResult,
     SyncType,
     Tally,
@@ -30,6 +31,8 @@ from cerniq_stock.sync.result import (
 LISTED = 1_000
 """SKUs that a result lists, of those that one side does not know."""
 _IF_RIGHT = "; if that is right: --accept-snapshot, or acceptSnapshot"
+GUARDED = SyncType.FULL, SyncType.INCREMENTAL
+"""What nobody has named single products for."""
 NEXT = {SyncType.FULL: timedelta(hours=1)}
 NEXT_OTHERWISE = timedelta(minutes=15)
 
@@ -53,7 +56,7 @@ class Run:
         self._asked = asked
         self._strategy = asked.strategy or integration.options.conflict_resolution
         self._progress = progress
-        self._tally = Tally()
+        self._tally = Tally(MOST_PLANNED if asked.dry else MOST_TOLD)
         self._started_at = datetime.now(UTC)
         self._unknown: list[str] = []
         self._missing: list[str] = []
@@ -65,7 +68,7 @@ class Run:
             check_warehouses(self._of.options, self._of.warehouses)
             reading = Reading(staged, self._asked, self._of, self._tally)
             whole = await reading.read(source, incremental=incremental, by_sku=by_sku)
-            await self._bring_in(staged, whole=whole)
+            await self._bring_in(staged, whole=whole, in_part=not whole)
             moves_on = self._moves_on(whole=whole)
             return await self._logged(staged, reading.watermark if moves_on else None, whole=whole)
 
@@ -82,7 +85,7 @@ class Run:
         async with self._staging() as staged:
             await staged.gather()
             await staged.own("stage_plan", self._of.tenant_id, sync_id)
-            await self._bring_in(staged, whole=False)
+            await self._bring_in(staged, whole=False, in_part=False)
             return await self._logged(staged, None)
 
     @asynccontextmanager
@@ -101,7 +104,7 @@ class Run:
 
     # -- bringing in ------------------------------------------------------------------------
 
-    async def _bring_in(self, staged: Staging, *, whole: bool) -> None:
+    async def _bring_in(self, staged: Staging, *, whole: bool, in_part: bool) -> None:
         asked, of, options = self._asked, self._of, self._of.options
         await self._progress(10)
         await self._leave_alone(staged)
@@ -113,13 +116,17 @@ class Run:
             prices=options.sync_prices,
             statuses=options.sync_status,
             warehouses=of.warehouses,
+            in_part=in_part,
         )
-        if whole and not (asked.force or asked.accept):
-            await self._guard(staged, counted["rows"] - counted["broken"])
+        usable = counted["rows"] - counted["broken"]
+        if not asked.accept:
+            await self._guard(staged, usable, whole=whole)
         if whole:
             await self._find_missing(staged, counted["remembered"])
         elif asked.skus:
-            not_told = await staged.own("not_told", list(asked.skus))
+            rows = Rows(of, self._tally)
+            wanted = [rows.sku(trimmed(sku)) for sku in asked.skus]
+            not_told = await staged.own("not_told", wanted)
             self._missing = sorted(row["sku"] for row in not_told)
         applying = Applying(
             *(self._dsn, of, asked, self._strategy),
@@ -129,9 +136,11 @@ class Run:
         )
         await self._meet_strangers(staged, applying)
         await self._warn_of_others(staged)
+        if options.sync_prices and counted["foreign_prices"]:
+            await self._warn_of_prices(staged)
         figures = self._tally.statistics
         figures.total_products = counted["rows"]
-        figures.products_checked = counted["rows"] - counted["broken"]
+        figures.products_checked = usable
         levels = (await staged.counted())["levels"]
         figures.products_skipped = figures.products_checked - levels
         has_conflicts = (await staged.log("has_conflicts", of.id))[0][0]
@@ -148,8 +157,15 @@ class Run:
         for sku, warehouse in await staged.each("too_much", validate.MAX_STOCK):
             self._tally.error(sku, "TOO_MUCH", f"{warehouse}: more than a level can hold")
 
-    async def _guard(self, staged: Staging, rows: int) -> None:
+    async def _guard(self, staged: Staging, rows: int, *, whole: bool) -> None:
         """Refuse what is more likely a mistake of the source than the truth (READING 27)."""
+        if whole:
+            await self._guard_rows(staged, rows)
+        if self._asked.kind in GUARDED:
+            await self._guard_stock(staged, whole=whole)
+
+    async def _guard_rows(self, staged: Staging, rows: int) -> None:
+        """Refuse a catalogue that has shrunk too much."""
         of, options = self._of, self._of.options
         if not rows and self._tally.errors:
             raise SnapshotRefusedError(f"None of the rows can be used: {self._errors_in_short()}")
@@ -163,14 +179,24 @@ class Run:
                 f" least {options.min_rows_share:.0%} of them are expected"
                 f"{self._errors_in_short(' (')}{_IF_RIGHT}"
             )
-        emptied = sum(row["levels"] for row in await staged.each("emptied", of.tenant_id))
-        if emptied <= 1:
+
+    async def _guard_stock(self, staged: Staging, *, whole: bool) -> None:
+        """Refuse to empty too much of what can be sold, be it by changes."""
+        of, options = self._of, self._of.options
+        rows = await staged.each("emptied", of.tenant_id, options.use_erp_available)
+        emptied = sum(row["levels"] for row in rows)
+        if not emptied or (emptied == 1 and options.max_zero_share):
             return
-        stocked = sum(row["levels"] for row in await staged.each("stocked", of.tenant_id))
+        if whole:
+            rows = await staged.each("stocked", of.tenant_id)
+        else:
+            rows = await staged.log("stocked_in_all", of.id)
+        stocked = sum(row["levels"] for row in rows)
         if emptied > options.max_zero_share * stocked:
             raise SnapshotRefusedError(
-                f"The snapshot would empty {emptied:,} of {stocked:,} levels with stock; at most"
-                f" {options.max_zero_share:.0%} are expected{_IF_RIGHT}"
+                f"The {'snapshot' if whole else 'changes'} would empty {emptied:,} of {stocked:,}"
+                f" levels with stock; at most {options.max_zero_share:.0%} are"
+                f" expected{_IF_RIGHT}"
             )
 
     def _errors_in_short(self, opening: str = "") -> str:
@@ -224,6 +250,12 @@ class Run:
             text = f"{levels:,} of these levels are told by {system}, too; the last one counts"
             self._tally.warn(None, "TOLD_BY_ANOTHER", text)
 
+    async def _warn_of_prices(self, staged: Staging) -> None:
+        """A price of no currency is no price in another one than lei."""
+        for sku, ours in await staged.each("foreign_prices", self._of.tenant_id, MOST_ERRORS):
+            text = f"a price without a currency does not replace one in {ours}"
+            self._tally.warn(sku, "PRICE_WITHOUT_CURRENCY", text)
+
     # -- the end ----------------------------------------------------------------------------
 
     async def _broken_off(self, staged: Staging, error: BaseException) -> None:
@@ -231,8 +263,7 @@ class Run:
         code = getattr(error, "code", type(error).__name__)
         said = str(error) if isinstance(error, CerniqError) else "The run was broken off"
         retryable = bool(getattr(error, "retryable", True))
-        self._tally.statistics.errors_count += 1
-        self._tally.errors.insert(0, SyncError(None, code, said, retryable))
+        self._tally.broken_off(code, said, retryable=retryable)
         with suppress(Exception):
             await self._logged(staged, None, failed=True)
 
@@ -278,7 +309,7 @@ class Run:
             completed_at=now,
             duration=round((now - self._started_at).total_seconds() * 1_000),
             statistics=tally.statistics,
-            changes=tuple(tally.changes[:MOST_TOLD]),
+            changes=tuple(tally.changes),
             conflicts=tuple(tally.conflicts),
             errors=tuple(tally.errors),
             next_sync_recommended=now + NEXT.get(self._asked.kind, NEXT_OTHERWISE),

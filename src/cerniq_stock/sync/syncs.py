@@ -84,6 +84,7 @@ class Syncs:
             kind=SyncType(log["sync_type"]),
             force=told["force"],
             strategy=Strategy(told["strategy"]),
+            accept=True,  # somebody has seen what it does
         )
         run = Run(self._dsn, _as_planned(await self._integration(opened)), asked, progress=_silent)
         result = await run.applied(sync_id)
