@@ -464,6 +464,17 @@ async def test_a_lookup_in_trouble_books_nothing(fake):
     assert not fake.booked
 
 
+@pytest.mark.parametrize("status", [302, 400, 403])
+async def test_a_look_that_is_refused_refuses_no_sale(fake, status):
+    async with session(fake, push=PUSH) as erp:
+        fake.trouble(Reply({"message": "no"}, status), path="/sales/")
+        with pytest.raises(BadAnswerError, match="cannot be looked up") as caught:
+            await erp.push([sale()])
+        assert caught.value.retryable
+        assert not fake.booked
+        assert await erp.push([sale()]) == "DOC-1"
+
+
 async def test_both_sessions_of_tokens_are_closed(fake):
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(FakeTokenServer(fake.clock))

@@ -10,11 +10,15 @@ from cerniq_stock.erp import sap_b1_push
 from cerniq_stock.erp.fakes.base import Reply
 from cerniq_stock.erp.fakes.sap_b1 import ENTRIES, EXITS
 from cerniq_stock.erp.trouble import UnauthorizedError
+from cerniq_stock.store.catalog import NewProduct
 from cerniq_stock.store.pushing import push_turn
 from cerniq_stock.store.syncing import BusyError
 from cerniq_stock.sync.push import Pushes, PushResult
 from tests.sync.conftest import Shop
 from tests.sync.till import REST, SAP, Till, open_till, posts
+
+BLIND = {"push": {"path": "/sales"}}
+"""An interface where nothing can be looked up; the fake knows the key."""
 
 
 @pytest.fixture
@@ -60,6 +64,63 @@ async def test_an_erp_that_accepts_and_then_answers_500(till, system):
     documents = till.sap.documents[EXITS] if system == SAP else list(till.rest.booked)
     assert len(documents) == 1
     assert fake.figures()["A", "01"][0] == 17
+
+
+@pytest.mark.parametrize("status", [302, 303, 403, 409])
+@pytest.mark.parametrize(("system", "more"), [(SAP, {}), (REST, {}), (REST, BLIND)])
+async def test_an_erp_that_accepts_and_answers_what_proves_nothing(till, system, more, status):
+    """It goes into no other document: a redirect is settled by the next run, the rest by people."""
+    await till.connect(system, **more)
+    await till.sell("A", 3)
+    await till.sell("B", 1)
+    fake, kind = (till.sap, EXITS) if system == SAP else (till.rest, "/sales")
+    answer = Reply({"message": "no"}, status, [("Location", "/elsewhere")])
+    fake.trouble(posts(kind, lambda: answer), after=True)
+    first = await till.push(system)
+    then = await till.push(system)
+    if status in {302, 303}:
+        assert (first.refused, first.waiting, then.booked) == (0, 2, 2)
+    else:
+        assert (first.refused, first.waiting, then.booked) == (2, 0, 0)
+        assert "may be booked all the same" in first.errors[0].message
+    assert [fake.figures()[sku, "01"][0] for sku in "AB"] == [17, 19]
+
+
+async def test_taken_for_a_proof_it_would_be_booked_twice(till, monkeypatch):
+    """Negative control of the test above."""
+    monkeypatch.setattr("cerniq_stock.sync.push.NOTHING_BOOKED", {409})
+    await till.connect(REST)
+    await till.sell("A", 3)
+    await till.sell("B", 1)
+    till.rest.trouble(posts("/sales", lambda: Reply(None, 409)), after=True)
+    await till.push(REST)
+    assert till.rest.figures()["A", "01"][0] == 14
+
+
+async def test_a_refusal_that_is_a_proof_is_of_one_sale_only(till):
+    await till.connect(REST)
+    for sku in ("A", "NEW", "B"):
+        if sku == "NEW":
+            await till.shop.stock.import_products(till.tenant, [NewProduct("NEW", "New")])
+            await till.shop.stock.receive(till.tenant, "NEW", 5)
+        await till.sell(sku)
+    result = await till.push(REST)
+    assert (result.booked, result.refused) == (2, 1)
+    assert result.errors[0].message == "the ERP refused the request (422)"
+
+
+async def test_an_interface_that_has_moved_loses_nothing(till):
+    await till.connect(REST)
+    await till.sell("A", 3)
+    await till.sell("B", 1)
+    moved = Reply(None, 308, [("Location", "https://elsewhere.example/sales")])
+    till.rest.trouble(moved, path="/sales", times=99)
+    for _ in range(2):
+        result = await till.push(REST)
+        assert (result.success, result.refused, result.waiting) == (False, 0, 2)
+        assert "redirect" in result.errors[0].message
+    till.rest.well()
+    assert (await till.push(REST)).booked == 2
 
 
 async def _dies(till: Till, system: str) -> None:
@@ -130,15 +191,29 @@ async def test_what_may_still_be_made_is_not_looked_for_yet(till):
 
 async def test_a_refusal_after_an_open_end_is_left_to_a_person_where_nothing_is_looked_for(till):
     """A server that refuses the key as known has booked it; the sales alone have other keys."""
-    await till.connect(REST, push={"path": "/sales"})
+    await till.connect(REST, **BLIND)
     await till.sell("A", 3)
     await till.sell("B", 1)
     await _dies(till, REST)
     till.rest.trouble(posts("/sales", lambda: Reply({"message": "known"}, 409)))
     result = await till.push(REST)
     assert (result.booked, result.refused) == (0, 2)
-    assert "an earlier try may have booked it" in result.errors[0].message
+    assert "may be booked all the same" in result.errors[0].message
     assert len(till.rest.booked) == 1
+
+
+async def test_a_look_that_is_refused_settles_nothing(till):
+    """Alone the sales would have other keys, under which nothing is found."""
+    await till.connect(REST)
+    await till.sell("A", 3)
+    await till.sell("B", 1)
+    await _dies(till, REST)
+    till.rest.trouble(Reply({"message": "no"}, 400), path="/sales/")
+    result = await till.push(REST)
+    assert (result.refused, result.waiting) == (0, 2)
+    assert "cannot be looked up" in result.errors[0].message
+    assert (await till.push(REST)).booked == 2
+    assert till.rest.figures()["A", "01"][0] == 17
 
 
 async def test_two_at_once_are_one_after_the_other(till):

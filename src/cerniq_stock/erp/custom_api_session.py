@@ -25,7 +25,7 @@ from cerniq_stock.erp.source import OpenSource, Sale, Watermark
 from cerniq_stock.erp.text import as_text
 from cerniq_stock.erp.times import moment, written
 from cerniq_stock.erp.tokens import ClientCredentials, Grant
-from cerniq_stock.erp.trouble import BadAnswerError
+from cerniq_stock.erp.trouble import BadAnswerError, RefusedError
 from cerniq_stock.errors import InvalidInputError
 
 
@@ -96,11 +96,9 @@ class CustomApiSession(Session):
         if not sales:
             return None
         key = _key(sales)
-        if rules.lookup:
-            path = _path(rules.lookup.replace(ID, quote(key, "")))
-            record = _record(await self.client.get(path, accept={404}))
-            if record is not None:
-                return as_text(value_at(record, rules.document))
+        booked = await self._booked(rules, key)
+        if booked is not None:
+            return as_text(value_at(booked, rules.document))
         answer = await self.client.request(
             "POST",
             _path(rules.path),
@@ -179,6 +177,20 @@ class CustomApiSession(Session):
                 yield only(self.read(answer.data), keys_of([sku]))
 
     # -- booking ----------------------------------------------------------------------------
+
+    async def _booked(self, rules: Push, key: str) -> Any:
+        """Return what an earlier try has booked; None: nothing, or nobody can tell.
+
+        A look that is refused is no finding, and no refusal of the sales: BadAnswerError.
+        """
+        if rules.lookup is None:
+            return None
+        path = _path(rules.lookup.replace(ID, quote(key, "")))
+        try:
+            return _record(await self.client.get(path, accept={404}))
+        except RefusedError as error:
+            told = f"what is booked cannot be looked up: {error}"
+            raise BadAnswerError(told, status=error.status) from None
 
     def _body(self, rules: Push, key: str, sales: Sequence[Sale]) -> dict[str, Any]:
         lines = [self._line(rules, sale) for sale in sales]
