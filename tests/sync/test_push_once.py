@@ -86,6 +86,29 @@ async def test_an_erp_that_accepts_and_answers_what_proves_nothing(till, system,
     assert [fake.figures()[sku, "01"][0] for sku in "AB"] == [17, 19]
 
 
+@pytest.mark.parametrize("answer", [Reply("", 200), Reply(None, 201), Reply(None, 202)])
+async def test_an_interface_that_answers_with_nothing_is_asked_once(till, answer):
+    await till.connect(REST, **BLIND)
+    await till.sell("A", 3)
+    await till.sell("B", 1)
+    till.rest.trouble(posts("/sales", lambda: answer), times=99, after=True)
+    for booked in (2, 0):
+        result = await till.push(REST)
+        assert (result.success, result.booked, result.documents) == (True, booked, ())
+    assert await till.states(REST) == {"BOOKED": 2}
+    assert [request.method for request in till.rest.requests] == ["POST"]
+
+
+async def test_a_page_in_the_place_of_an_answer_books_nothing(till):
+    """Negative control of the test above: it may be a login's."""
+    await till.connect(REST, **BLIND)
+    await till.sell("A", 3)
+    till.rest.trouble(posts("/sales", lambda: Reply("<html>Please log in", 200)))
+    result = await till.push(REST)
+    assert (result.booked, result.waiting, till.rest.booked) == (0, 1, {})
+    assert (await till.push(REST)).booked == 1
+
+
 async def test_taken_for_a_proof_it_would_be_booked_twice(till, monkeypatch):
     """Negative control of the test above."""
     monkeypatch.setattr("cerniq_stock.sync.push.NOTHING_BOOKED", {409})

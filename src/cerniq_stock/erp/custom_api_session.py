@@ -89,7 +89,10 @@ class CustomApiSession(Session):
         self._items(answer)
 
     async def push(self, sales: Sequence[Sale]) -> str | None:
-        """Book sales with one POST that carries a key, unless the key is found to be booked."""
+        """Book sales with one POST that carries a key, unless the key is found to be booked.
+
+        An answer without a body has no document's number. One that cannot be read is none.
+        """
         rules = self._settings.push
         if rules is None:
             return await super().push(sales)
@@ -104,6 +107,7 @@ class CustomApiSession(Session):
             _path(rules.path),
             json_body=self._body(rules, key, sales),
             headers={rules.header: key},
+            may_be_empty=True,
         )
         return as_text(value_at(answer.data, rules.document))
 
