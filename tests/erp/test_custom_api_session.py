@@ -464,6 +464,33 @@ async def test_a_lookup_in_trouble_books_nothing(fake):
     assert not fake.booked
 
 
+@pytest.mark.parametrize("status", [302, 400, 403])
+async def test_a_look_that_is_refused_refuses_no_sale(fake, status):
+    async with session(fake, push=PUSH) as erp:
+        fake.trouble(Reply({"message": "no"}, status), path="/sales/")
+        with pytest.raises(BadAnswerError, match="cannot be looked up") as caught:
+            await erp.push([sale()])
+        assert caught.value.retryable
+        assert not fake.booked
+        assert await erp.push([sale()]) == "DOC-1"
+
+
+@pytest.mark.parametrize("answer", [Reply(None, 201), Reply("", 200), Reply("\n", 202)])
+async def test_a_booking_may_be_answered_by_nothing(fake, answer):
+    async with session(fake, push={"path": "/sales"}) as erp:
+        fake.trouble(answer, path="/sales", after=True)
+        assert await erp.push([sale()]) is None
+    assert len(fake.booked) == 1
+
+
+@pytest.mark.parametrize("body", ["<html>login", '{"id": '])
+async def test_what_cannot_be_read_says_of_no_booking(fake, body):
+    async with session(fake, push={"path": "/sales"}) as erp:
+        fake.trouble(Reply(body), path="/sales")
+        with pytest.raises(BadAnswerError):
+            await erp.push([sale()])
+
+
 async def test_both_sessions_of_tokens_are_closed(fake):
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(FakeTokenServer(fake.clock))

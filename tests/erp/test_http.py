@@ -150,6 +150,36 @@ async def test_answers_that_cannot_be_read_are_transient_trouble_not_an_empty_li
     assert bad.value.retryable
 
 
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+@pytest.mark.parametrize("body", [b"", b"\r\n", gzip.compress(b"")])
+async def test_an_empty_answer_is_one_where_the_call_says_so(status, body):
+    packed = {"Content-Encoding": "gzip"} if body.startswith(b"\x1f") else {}
+    answer = Answer(b"" if status == 204 else body, status, packed)
+    async with Server(answer) as server, client(server) as erp:
+        answered = await erp.request("POST", "x", json_body={}, may_be_empty=True)
+        assert (answered.status, answered.data) == (status, None)
+        if status != 204:
+            with pytest.raises(BadAnswerError):
+                await erp.request("POST", "x", json_body={})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(Answer(b) for b in (b"<html>login", b'{"id": ', b"hello", b" " * 70 + b"<html>")),
+        Answer(SQUEEZED[:-9], headers={"Content-Encoding": "gzip"}),
+        Answer(SQUEEZED[:5], headers={"Content-Encoding": "gzip"}),
+        Answer(b"", 500),
+        raw(HEAD + b"Content-Length: 9\r\n\r\n"),
+    ],
+)
+async def test_what_cannot_be_read_or_is_missing_is_not_empty(answer):
+    async with Server(answer) as server, client(server) as erp:
+        with pytest.raises(ErpError) as trouble:
+            await erp.request("POST", "x", json_body={}, may_be_empty=True)
+    assert trouble.value.retryable
+
+
 @pytest.mark.parametrize(
     "answer",
     [

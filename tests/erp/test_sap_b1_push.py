@@ -8,6 +8,7 @@ from cerniq_stock.erp.fakes.base import Reply
 from cerniq_stock.erp.fakes.sap_b1 import ENTRIES, EXITS
 from cerniq_stock.erp.source import Sale
 from cerniq_stock.erp.trouble import (
+    BadAnswerError,
     RefusedError,
     UnreachableError,
 )
@@ -67,6 +68,24 @@ async def test_an_answer_that_was_lost_is_looked_for(trouble):
         server.trouble(
             lambda request: trouble if request.method == "POST" else None, path=EXITS, after=True
         )
+        assert await source.push([sale()]) == "7001"
+        assert len(server.documents[EXITS]) == 1
+
+
+async def test_a_look_that_is_refused_refuses_no_sale():
+    """Whether the document before it was made is as open as it was."""
+    async with fake() as server, opened(server) as source:
+
+        def trouble(request):
+            if request.method == "POST":
+                return BUSY
+            posted = any(one.method == "POST" for one in asked(server, EXITS))
+            return Reply({"error": {"code": -1}}, 400) if posted else None
+
+        server.trouble(trouble, path=EXITS, times=2, after=True)
+        with pytest.raises(BadAnswerError, match="cannot be looked up") as caught:
+            await source.push([sale()])
+        assert caught.value.retryable
         assert await source.push([sale()]) == "7001"
         assert len(server.documents[EXITS]) == 1
 

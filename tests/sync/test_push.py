@@ -1,28 +1,17 @@
-"""Sales told to ERPs: off by default, once each, whatever ends in between."""
+"""Sales told to ERPs: off by default, those that are an ERP's, in documents as they fit."""
 
 import asyncio
 import re
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-import asyncpg
 import pytest
 
 from cerniq_stock.domain.commands import Item
 from cerniq_stock.erp import sap_b1_push
-from cerniq_stock.erp.fakes.base import FakeServer, Reply, Request
-from cerniq_stock.erp.fakes.rest import FIELDS, FakeRest
-from cerniq_stock.erp.fakes.sap_b1 import ENTRIES, EXITS, FakeSapB1
-from cerniq_stock.erp.guard import Policy
-from cerniq_stock.erp.secrets import new_key, read_keys
-from cerniq_stock.erp.trouble import UnauthorizedError
+from cerniq_stock.erp.fakes.sap_b1 import ENTRIES, EXITS
 from cerniq_stock.errors import InvalidInputError, NotFoundError
-from cerniq_stock.integrations import Integrations
 from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.pg_queue import PostgresQueue
 from cerniq_stock.jobs.pg_worker import Worker
@@ -30,98 +19,17 @@ from cerniq_stock.jobs.port import NewJob
 from cerniq_stock.jobs.rates import Rates
 from cerniq_stock.jobs.schedule import Scheduler
 from cerniq_stock.store.catalog import NewProduct, NewTenant
-from cerniq_stock.store.database import KEY_LOOKUPS, connect, create_pool
-from cerniq_stock.store.pushing import SQL, push_turn
-from cerniq_stock.store.syncing import BusyError
-from cerniq_stock.sync.push import OVERLAP, Pushes, PushOffError, PushResult
-from cerniq_stock.sync.result import Asked, SyncResult, SyncType
-from cerniq_stock.sync.syncs import Syncs
+from cerniq_stock.store.database import KEY_LOOKUPS, connect
+from cerniq_stock.store.pushing import SQL
+from cerniq_stock.sync.push import OVERLAP, PushOffError
 from tests.sync.conftest import Shop
-
-SAP, REST = "SAP_B1", "CUSTOM_API"
-PLACES = {"01": "MAIN", "02": "DEPOT"}
-PUSH = {"path": "/sales", "lookup": "/sales/{id}"}
-KEYS = read_keys(new_key("k1"), None)
-
-
-class Till:
-    """The shop with two ERPs that have twenty of everything, as the shop has."""
-
-    def __init__(self, shop: Shop, app: asyncpg.Pool, operator: asyncpg.Pool) -> None:
-        self.shop, self.tenant, self.app, self.operator = shop, shop.tenant, app, operator
-
-    async def open(self, stack: AsyncExitStack) -> "Till":
-        self.sap = await stack.enter_async_context(FakeSapB1(warehouses=tuple(PLACES)))
-        self.rest = await stack.enter_async_context(FakeRest())
-        fakes: tuple[FakeServer, ...] = self.sap, self.rest
-        policy = Policy.parse(" ".join(f"127.0.0.1:{fake.port}" for fake in fakes))
-        self.integrations = Integrations(self.app, self.operator, keys=lambda: KEYS, policy=policy)
-        self.pushes = Pushes(self.shop.stock.dsn, self.app, self.integrations, settle_s=0)
-        self.syncs = Syncs(self.shop.stock.dsn, self.app, self.integrations)
-        for sku in "ABC":
-            self.sap.received(sku, "20")
-            self.rest.received(sku, "20")
-            await self.shop.stock.receive(self.tenant, sku, 20)
-        return self
-
-    def config(self, system: str, **more: Any) -> dict[str, Any]:
-        if system == SAP:
-            return {"connection": self.sap.settings() | more}
-        given = {**self.rest.settings(), "push": PUSH, **more}
-        return {"connection": given, "parse": {"field_mapping": FIELDS}}
-
-    async def connect(self, system: str = SAP, *, on: bool = True, **more: Any) -> None:
-        await self.integrations.add(
-            self.tenant,
-            system,
-            name=system,
-            config=self.config(system, **more),
-            options={"push": on, "warehouses": PLACES},
-        )
-
-    async def switch(self, *, on: bool, system: str = SAP) -> None:
-        options = {"push": on, "warehouses": PLACES}
-        await self.integrations.change(self.tenant, system, options=options)
-
-    async def sell(self, sku: str, quantity: Any = 1, tenant: UUID | None = None) -> None:
-        of, stock = tenant or self.tenant, self.shop.stock
-        order = uuid4()
-        await stock.create_order(of, order, [Item(sku, Decimal(quantity))])
-        sold = await stock.deduct_order(of, order)
-        assert sold.success, sold  # type: ignore[union-attr] - not refused
-
-    async def push(self, system: str = SAP) -> PushResult:
-        return await self.pushes.run(self.tenant, system)
-
-    async def sync(self, system: str = SAP) -> SyncResult:
-        return await self.syncs.run(self.tenant, system, Asked(kind=SyncType.FULL))
-
-    async def states(self, system: str = SAP) -> Counter[str]:
-        rows = await self.pushes.listed(self.tenant, system, limit=1000)
-        return Counter(row.state for row in rows)
-
-    def booked(self, kind: str = EXITS) -> list[dict[str, int]]:
-        """What SAP's documents are of."""
-        return [
-            dict(Counter[str]({x["ItemCode"]: x["Quantity"] for x in one["DocumentLines"]}))
-            for one in self.sap.documents[kind]
-        ]
+from tests.sync.till import PLACES, REST, SAP, Till, open_till
 
 
 @pytest.fixture
 async def till(shop: Shop) -> AsyncIterator[Till]:
-    async with AsyncExitStack() as stack:
-        dsn = shop.stock.dsn
-        app = await stack.enter_async_context(create_pool(dsn, "cerniq_app", max_size=4))
-        operator = await stack.enter_async_context(
-            create_pool(dsn, "cerniq_operator", max_size=8, reset=False)
-        )
-        yield await Till(shop, app, operator).open(stack)
-
-
-def posts(kind: str, then: Callable[[], Reply | None]) -> Callable[[Request], Reply | None]:
-    """A trouble of what is booked, and not of what is looked for."""
-    return lambda request: then() if request.method == "POST" and kind in request.path else None
+    async with open_till(shop) as opened:
+        yield opened
 
 
 # -- off and on -------------------------------------------------------------------------------
@@ -134,27 +42,6 @@ async def test_by_default_nothing_is_sent(till):
         await till.push()
     assert till.sap.requests == []
     assert await till.states() == {}
-
-
-async def test_each_sale_is_booked_once_however_often_it_is_pushed(till):
-    await till.connect()
-    await till.sell("A", 3)
-    await till.sell("C", "2.5")
-    first = await till.push()
-    assert (first.success, first.booked, first.waiting, first.documents) == (True, 2, 0, ("7001",))
-    asked = len(till.sap.requests)
-    assert (await till.push()).booked == 0
-    assert len(till.sap.requests) == asked, "nothing new: the ERP is not asked"
-    await till.sell("B")
-    assert (await till.push()).documents == ("7002",)
-    assert till.booked() == [{"A": 3, "C": Decimal("2.5")}, {"B": 1}]
-    (newest, *_) = await till.pushes.listed(till.tenant, SAP)
-    assert (newest.sku, newest.state, newest.document, newest.attempts) == (
-        "B",
-        "BOOKED",
-        "7002",
-        1,
-    )
 
 
 async def test_only_sales_and_returns_and_only_since_it_was_switched_on(till):
@@ -298,151 +185,7 @@ async def test_figures_of_all_warehouses_together_are_those_of_the_first(till):
     assert till.sap.documents[ENTRIES] == []
 
 
-# -- what may end in between ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("system", [SAP, REST])
-async def test_an_erp_that_accepts_and_then_answers_500(till, system):
-    await till.connect(system)
-    await till.sell("A", 3)
-    await till.sell("B", 1)
-    kind = EXITS if system == SAP else "/sales"
-    fake = till.sap if system == SAP else till.rest
-    fake.trouble(posts(kind, lambda: Reply({"error": "oops"}, 500)), after=True)
-    first = await till.push(system)
-    # SAP's is found at once, the other one by the next run
-    assert (first.booked, first.waiting) == ((2, 0) if system == SAP else (0, 2))
-    assert first.booked + (await till.push(system)).booked == 2
-    assert await till.states(system) == {"BOOKED": 2}
-    documents = till.sap.documents[EXITS] if system == SAP else list(till.rest.booked)
-    assert len(documents) == 1
-    assert fake.figures()["A", "01"][0] == 17
-
-
-async def _dies(till: Till, system: str) -> None:
-    """A run ends when the ERP has accepted, before anything is written down."""
-    task = asyncio.create_task(till.push(system))
-
-    def kill() -> Reply:
-        task.cancel()
-        return Reply(lost=True)
-
-    fake, kind = (till.sap, EXITS) if system == SAP else (till.rest, "/sales")
-    fake.trouble(posts(kind, kill), after=True)
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await till.states(system) == {"SENDING": 2}
-
-
-@pytest.mark.parametrize("system", [SAP, REST])
-async def test_a_process_that_dies_before_it_has_written_down_what_was_booked(till, system):
-    await till.connect(system)
-    await till.sell("A", 3)
-    await till.sell("B", 1)
-    await _dies(till, system)
-    await till.sell("C", 2)  # goes into another document: what was sent is repeated as it was
-    assert (await till.push(system)).booked == 3
-    shelves = till.sap.figures() if system == SAP else till.rest.figures()
-    assert [shelves[sku, "01"][0] for sku in "ABC"] == [17, 19, 18]
-    assert await till.states(system) == {"BOOKED": 3}
-
-
-async def test_without_the_look_it_would_be_booked_twice(till, monkeypatch):
-    """Negative control of the test above."""
-    await till.connect()
-    await till.sell("A", 3)
-    await till.sell("B", 1)
-    await _dies(till, SAP)
-
-    async def blind(*_: object) -> dict[str, str]:
-        return {}
-
-    monkeypatch.setattr(sap_b1_push, "_booked", blind)
-    await till.push()
-    assert till.booked() == [{"A": 3, "B": 1}] * 2
-
-
-async def test_in_other_documents_it_would_be_booked_twice(till, superuser):
-    """Negative control: the key of one's own interface is of the same sales together."""
-    await till.connect(REST)
-    await till.sell("A", 3)
-    await till.sell("B", 1)
-    await _dies(till, REST)
-    await superuser.execute("UPDATE erp_pushes SET batch = movement_id")
-    await till.push(REST)
-    assert till.rest.figures()["A", "01"][0] == 14
-
-
-async def test_what_may_still_be_made_is_not_looked_for_yet(till):
-    """An ERP that is at work on a document does not show it."""
-    await till.connect()
-    await till.sell("A", 3)
-    await till.sell("B", 1)
-    await _dies(till, SAP)
-    patient = Pushes(till.shop.stock.dsn, till.app, till.integrations)
-    asked = len(till.sap.requests)
-    result = await patient.run(till.tenant, SAP)
-    assert (result.waiting, len(till.sap.requests)) == (2, asked)
-
-
-async def test_a_refusal_after_an_open_end_is_left_to_a_person_where_nothing_is_looked_for(till):
-    """A server that refuses the key as known has booked it; the sales alone have other keys."""
-    await till.connect(REST, push={"path": "/sales"})
-    await till.sell("A", 3)
-    await till.sell("B", 1)
-    await _dies(till, REST)
-    till.rest.trouble(posts("/sales", lambda: Reply({"message": "known"}, 409)))
-    result = await till.push(REST)
-    assert (result.booked, result.refused) == (0, 2)
-    assert "an earlier try may have booked it" in result.errors[0].message
-    assert len(till.rest.booked) == 1
-
-
-async def test_two_at_once_are_one_after_the_other(till):
-    await till.connect()
-    for _ in range(7):
-        await till.sell("A")
-    view = await till.integrations.get(till.tenant, SAP)
-    async with push_turn(till.shop.stock.dsn, till.tenant, view.id):
-        with pytest.raises(BusyError, match="Another push"):
-            await till.push()
-        await till.sync()  # has a turn of its own
-    ends = await asyncio.gather(*(till.push() for _ in range(4)), return_exceptions=True)
-    assert all(isinstance(end, PushResult | BusyError) for end in ends)
-    assert sum(end.booked for end in ends if isinstance(end, PushResult)) == 7
-    assert till.booked() == [{"A": 1}, {"A": 1}]
-
-
-async def test_an_erp_that_is_away_ends_the_run_and_is_tried_again(till):
-    await till.connect()
-    for _ in range(30):
-        await till.shop.stock.take_back(till.tenant, "A", 1)
-    till.sap.trouble(posts(ENTRIES, lambda: Reply(None, 503)), times=3)
-    first = await till.push()
-    assert (first.success, first.booked, first.waiting, first.more) == (False, 0, 30, True)
-    rows = await till.pushes.listed(till.tenant, SAP)
-    assert sum(row.error is not None for row in rows) == 18, "three documents were tried"
-    assert (await till.push()).booked == 30
-    assert till.sap.shelves["A", "01"]["InStock"] == 50
-
-
-async def test_credentials_that_are_refused_are_tried_once_a_run(till):
-    await till.connect(password="wrong")
-    for _ in range(7):
-        await till.sell("A")
-    with pytest.raises(UnauthorizedError):
-        await till.push()
-    assert till.sap.logins == 1
-    assert await till.states() == {"SENDING": 7}
-
-
-async def test_a_run_ends_in_time_and_the_next_goes_on(till):
-    await till.connect()
-    for _ in range(7):
-        await till.sell("A")
-    late = await till.pushes.run(till.tenant, SAP, most_s=0)
-    assert (late.success, late.booked, late.more) == (True, 0, True)
-    assert (await till.push()).booked == 7
+# -- how they are found -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("overlap", [OVERLAP, timedelta(0)])

@@ -25,7 +25,7 @@ from cerniq_stock.erp.source import OpenSource, Sale, Watermark
 from cerniq_stock.erp.text import as_text
 from cerniq_stock.erp.times import moment, written
 from cerniq_stock.erp.tokens import ClientCredentials, Grant
-from cerniq_stock.erp.trouble import BadAnswerError
+from cerniq_stock.erp.trouble import BadAnswerError, RefusedError
 from cerniq_stock.errors import InvalidInputError
 
 
@@ -89,23 +89,25 @@ class CustomApiSession(Session):
         self._items(answer)
 
     async def push(self, sales: Sequence[Sale]) -> str | None:
-        """Book sales with one POST that carries a key, unless the key is found to be booked."""
+        """Book sales with one POST that carries a key, unless the key is found to be booked.
+
+        An answer without a body has no document's number. One that cannot be read is none.
+        """
         rules = self._settings.push
         if rules is None:
             return await super().push(sales)
         if not sales:
             return None
         key = _key(sales)
-        if rules.lookup:
-            path = _path(rules.lookup.replace(ID, quote(key, "")))
-            record = _record(await self.client.get(path, accept={404}))
-            if record is not None:
-                return as_text(value_at(record, rules.document))
+        booked = await self._booked(rules, key)
+        if booked is not None:
+            return as_text(value_at(booked, rules.document))
         answer = await self.client.request(
             "POST",
             _path(rules.path),
             json_body=self._body(rules, key, sales),
             headers={rules.header: key},
+            may_be_empty=True,
         )
         return as_text(value_at(answer.data, rules.document))
 
@@ -179,6 +181,20 @@ class CustomApiSession(Session):
                 yield only(self.read(answer.data), keys_of([sku]))
 
     # -- booking ----------------------------------------------------------------------------
+
+    async def _booked(self, rules: Push, key: str) -> Any:
+        """Return what an earlier try has booked; None: nothing, or nobody can tell.
+
+        A look that is refused is no finding, and no refusal of the sales: BadAnswerError.
+        """
+        if rules.lookup is None:
+            return None
+        path = _path(rules.lookup.replace(ID, quote(key, "")))
+        try:
+            return _record(await self.client.get(path, accept={404}))
+        except RefusedError as error:
+            told = f"what is booked cannot be looked up: {error}"
+            raise BadAnswerError(told, status=error.status) from None
 
     def _body(self, rules: Push, key: str, sales: Sequence[Sale]) -> dict[str, Any]:
         lines = [self._line(rules, sale) for sale in sales]

@@ -122,6 +122,7 @@ class _Call:
     headers: Mapping[str, str] = field(repr=False)
     content: bytes | None = field(default=None, repr=False)
     sink: IO[bytes] | None = None
+    may_be_empty: bool = False
 
 
 class ErpClient:
@@ -212,9 +213,14 @@ class ErpClient:
         authorize: bool = True,
         accept: Iterable[int] = (),
         max_bytes: int | None = None,
+        may_be_empty: bool = False,
     ) -> Answer:
-        """Ask for JSON. `accept` names statuses besides 2xx that are answers, with JSON or not."""
+        """Ask for JSON. `accept` names statuses besides 2xx that are answers, with JSON or not.
+
+        `may_be_empty`: a status of success without a body says enough, not 204 only.
+        """
         call = self._call(method, path, params, headers, idempotent, authorize, accept, max_bytes)
+        call.may_be_empty = may_be_empty
         if json_body is not None:
             call.content = json.dumps(json_body, ensure_ascii=False, allow_nan=False).encode()
             call.headers = {"Content-Type": "application/json", **call.headers}
@@ -414,14 +420,7 @@ class ErpClient:
                     kept += piece
         if call.sink:
             call.sink.seek(0)
-        bare = call.sink or status in {204, 205, 304} or call.method == "HEAD"
-        try:
-            data = None if bare else read_json(kept, status)
-        except BadAnswerError:
-            # an accepted 404 may well be a page
-            if status not in call.accept:
-                raise
-            data = None
+        data = None if call.sink else _data(call, status, kept)
         answer = Answer(status, response.headers, call.url, data, size)
         if self._verdict:
             self._verdict(answer)
@@ -454,6 +453,20 @@ _REFUSALS: tuple[tuple[Iterable[int], type[ErpError], str], ...] = (
     (range(500, 600), UnreachableError, "is in trouble"),
     (range(1000), RefusedError, "refused the request"),
 )
+
+
+def _data(call: _Call, status: int, body: bytearray) -> Any:
+    """Read a body's JSON; None where there is none and need be none."""
+    bare = status in {204, 205, 304} or call.method == "HEAD"
+    if bare or (call.may_be_empty and not body.strip()):
+        return None
+    try:
+        return read_json(body, status)
+    except BadAnswerError:
+        # an accepted 404 may well be a page
+        if status not in call.accept:
+            raise
+        return None
 
 
 @cache

@@ -72,7 +72,18 @@ async def push(
 
 
 async def _booked(session: Session, path: str, sales: Sequence[Sale], odata: int) -> dict[str, str]:
-    """Return the numbers of documents that are there already, by the ids of their sales."""
+    """Return the numbers of documents that are there already, by the ids of their sales.
+
+    A look that is refused is no finding, and no refusal of the sales: BadAnswerError.
+    """
+    try:
+        return await _found(session, path, sales, odata)
+    except RefusedError as error:
+        told = f"what is booked cannot be looked up: {error}"
+        raise BadAnswerError(told, status=error.status) from None
+
+
+async def _found(session: Session, path: str, sales: Sequence[Sale], odata: int) -> dict[str, str]:
     form = "contains(Comments,{})" if odata == 4 else "substringof({},Comments)"
     terms = (form.format(literal(_mark(sale))) for sale in sales)
     found: dict[str, str] = {}

@@ -26,7 +26,7 @@ from cerniq_stock.erp.options import SyncOptions
 from cerniq_stock.erp.rows import PayloadError
 from cerniq_stock.erp.session import Connection
 from cerniq_stock.erp.source import Booking, Sale, Source
-from cerniq_stock.erp.trouble import ErpError, RefusedError
+from cerniq_stock.erp.trouble import BadAnswerError, ErpError, RefusedError
 from cerniq_stock.errors import InvalidInputError, NotFoundError
 from cerniq_stock.integrations import Integrations, Opened
 from cerniq_stock.store.database import as_tenant
@@ -41,7 +41,12 @@ MOST_TROUBLES = 3
 DOCUMENTS = 20
 """That are looked for and written down together."""
 MOST_TOLD = 100
-UNSURE = "an earlier try may have booked it: look there before it is sent again"
+NOTHING_BOOKED = frozenset({None, 400, 404, 405, 413, 415, 422})
+"""Statuses of refusals that say so for sure; None: nothing was sent.
+
+A 409 may be of a key that is booked, a 403 of a guard who did not let the answer out.
+"""
+UNSURE = "it may be booked all the same: look there before it is sent again"
 
 
 class PushOffError(InvalidInputError):
@@ -253,10 +258,11 @@ class _Run:
     async def _send(self, batch: Batch) -> None:
         attempt = await self._ledger.trying(batch)
         try:
-            document = await self._source.push([self._sale(sold) for sold in batch.sales])
+            document = await self._push(batch)
         except RefusedError as error:
             self._troubles = 0
-            await self._refuse(batch, error, sure=attempt == 1 or self._takes.finds_repeats)
+            settled = attempt == 1 or self._takes.finds_repeats
+            await self._refuse(batch, error, sure=settled and error.status in NOTHING_BOOKED)
         except (ErpError, PayloadError) as error:
             await self._ledger.troubled(batch, str(error))
             self._tell(batch, error)
@@ -270,6 +276,15 @@ class _Run:
             self._booked += len(batch.sales)
             if document is not None:
                 self._documents[document] = None
+
+    async def _push(self, batch: Batch) -> str | None:
+        """Have it booked. A redirect refuses no sale, and may come after it was booked."""
+        try:
+            return await self._source.push([self._sale(sold) for sold in batch.sales])
+        except RefusedError as error:
+            if error.status is not None and 300 <= error.status < 400:
+                raise BadAnswerError(str(error), status=error.status) from None
+            raise
 
     async def _refuse(self, batch: Batch, error: RefusedError, *, sure: bool) -> None:
         """Find out which one it was; alone each has another key, so nothing may be booked yet."""
