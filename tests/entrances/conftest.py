@@ -54,7 +54,7 @@ def _no_tenant_of_the_developers_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def _logs_as_before() -> Iterator[None]:
+def logs_as_before() -> Iterator[None]:
     """A command sees to the logs of its process, which is this one, and has other tests to run."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
@@ -69,7 +69,7 @@ def _logs_as_before() -> Iterator[None]:
 def command_line(dsn: str, *args: str, stdin: str | bytes | None = None) -> Result:
     """Run a command line on a database."""
     environment = {"CERNIQ_DATABASE_URL": dsn}
-    with _logs_as_before():
+    with logs_as_before():
         done = CliRunner(env=environment).invoke(app, list(args), input=stdin)
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return Result(done.exit_code, done.stdout, done.stderr)

@@ -15,7 +15,7 @@ from cerniq_stock import logs
 from cerniq_stock.demo.erps import erps
 from cerniq_stock.demo.replay import Tally, replay, stock_up
 from cerniq_stock.demo.tour import as_text, tour
-from cerniq_stock.demo.trade import Trade, data_file, read_trade
+from cerniq_stock.demo.trade import Trade, data_file, opening_stock, read_trade
 from cerniq_stock.settings import Settings
 from cerniq_stock.store.database import create_database, drop_database
 from cerniq_stock.store.migrate import migrate
@@ -36,21 +36,25 @@ async def _demo(*, as_json: bool) -> int:
     server = await asyncio.to_thread(database_dsn, Settings())
     name = f"{PREFIX}{uuid4().hex[:12]}"
     try:
-        return await _demo_on(await create_database(server, name), as_json=as_json)
+        dsn = await create_database(server, name)
+        await migrate(dsn)
+        return await demo_on(dsn, read_trade(data_file()), as_json=as_json)
     finally:
         await drop_database(server, name)
 
 
-async def _demo_on(dsn: str, *, as_json: bool) -> int:
+async def demo_on(dsn: str, trade: Trade, *, as_json: bool) -> int:
+    """Run the demo on an empty database of the newest schema; returns the exit code."""
     started = time.perf_counter()
-    trade = read_trade(data_file())
-    await migrate(dsn)
     # One lane: first come, first served to the letter, so every run ends with the same figures.
     async with open_stock(dsn, limits=Limits(lanes_per_tenant=1)) as stock:
         steps: list[tuple[str, str, Any]] = []
-        tally = await _replayed(stock, trade)
-        await tour(stock, lambda *step: steps.append(step))
-        await erps(stock, lambda *step: steps.append(step))
+        await stock_up(stock, trade)
+        async with erps(stock) as merchants:
+            before = await merchants.agree(opening_stock(trade))
+            tally = await _replayed(stock, trade)
+            await tour(stock, lambda *step: steps.append(step))
+            await merchants.walk(lambda *step: steps.append(step), before)
         report = await stock.verify()
     if as_json:
         print(json.dumps(_document(trade, tally, report, steps), ensure_ascii=False))
@@ -68,7 +72,6 @@ async def _replayed(stock: Any, trade: Trade) -> Tally:
     )
     with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("Five days of trade", total=lines)
-        await stock_up(stock, trade)
         return await replay(stock, trade, lambda done: progress.advance(task, done))
 
 

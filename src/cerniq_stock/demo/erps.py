@@ -1,15 +1,17 @@
-"""Two ERPs of the demo's merchant: an Oblio on a socket of this machine, and a file; conflicts."""
+"""Two ERPs of the merchant of the replay: an Oblio on a socket of this machine, and a file."""
 
 import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 
+from cerniq_stock.demo.replay import TENANT_ID
 from cerniq_stock.demo.tour import Show
-from cerniq_stock.domain.commands import Item
+from cerniq_stock.domain.messages import plain
 from cerniq_stock.domain.sync import Strategy
 from cerniq_stock.erp.fakes.oblio import FakeOblio
 from cerniq_stock.erp.guard import Policy
@@ -17,112 +19,140 @@ from cerniq_stock.erp.rows import SystemName
 from cerniq_stock.erp.secrets import new_key, read_keys
 from cerniq_stock.integrations import Integrations
 from cerniq_stock.service import Stock
-from cerniq_stock.store.catalog import NewProduct, NewTenant
 from cerniq_stock.store.database import create_pool
 from cerniq_stock.sync.result import Asked, SyncResult, SyncType
 from cerniq_stock.sync.review import Resolution
 from cerniq_stock.sync.syncs import Syncs
 
-SCREWS, PAINT = "SURUB-M6", "VOPSEA-ALBA"
+EGG_HOUSE, HEART, CAKE_STAND = "22283", "85123A", "22423"
+"""In Oblio: one that was out of stock all the time, and two that were sold every day."""
+DEPOT = "Depozit"
 FILE = "stoc.csv"
-_ORDER = UUID("6f1d2c1e-8a52-4b7e-9d0a-3c5f1b2a7e10")
-LINES = "Cod articol;Denumire;Stoc\nSURUB-M6;Șurub M6;400\nVOPSEA-ALBA;Vopsea albă;12 buc\n"
+FIGURES = {"22633": "1.200,00", "22469": "60", "22910": "12 buc"}
+"""In the file: three that were sold out, as a Romanian spreadsheet writes figures."""
+RECEIVED = Decimal(48)
+"""Cake stands that came in, in Oblio only."""
 
 
-async def erps(stock: Stock, show: Show) -> None:
-    """Synchronise a small merchant of its own with what its ERPs say."""
-    tenant = await stock.create_tenant(NewTenant("Feronerie", warehouses=("MAGAZIN", "DEPOZIT")))
-    await stock.import_products(
-        tenant.id, [NewProduct(SCREWS, "Șurub M6"), NewProduct(PAINT, "Vopsea albă")]
-    )
+class Erps:
+    """The merchant's two ERPs. `erps` makes it, before anything is sold."""
+
+    def __init__(self, stock: Stock, syncs: Syncs, oblio: FakeOblio, files: Path) -> None:
+        self._stock = stock
+        self._syncs = syncs
+        self._oblio = oblio
+        self._files = files
+
+    async def agree(self, opening: Mapping[str, int]) -> SyncResult:
+        """Let Oblio tell the opening stock, which is the one that is here."""
+        for sku in (EGG_HOUSE, HEART, CAKE_STAND):
+            self._oblio.received(sku, Decimal(opening[sku]), DEPOT)
+        return await self._sync_oblio()
+
+    async def walk(self, show: Show, before: SyncResult) -> None:
+        """Show syncs after the trade; `before` is what `agree` has returned."""
+        full = "erp sync OBLIO --full"
+        skus = f"{EGG_HOUSE}, {HEART}, {CAKE_STAND}"
+        show(f"Before the five days Oblio told the stock of {skus}", full, _short(before))
+        here, there = await self._both(HEART)
+        title = f"{HEART}: {here} here, {there} in Oblio, which knows no sale yet: no conflict"
+        show(title, full, _short(await self._sync_oblio()))
+        self._oblio.received(EGG_HOUSE, "24", DEPOT)
+        show(f"{EGG_HOUSE}: came in, in Oblio only", full, _short(await self._sync_oblio()))
+        await self._disagree(show)
+        await self._try_a_file(show)
+
+    async def _disagree(self, show: Show) -> None:
+        self._oblio.received(CAKE_STAND, RECEIVED, DEPOT)
+        both = await self._sync_oblio(Strategy.MANUAL)
+        title = f"{CAKE_STAND}: sold here and received in Oblio, so a person decides"
+        show(title, "erp sync OBLIO --full --strategy manual", both.conflicts)
+        (conflict,) = await self._syncs.review.conflicts(TENANT_ID)
+        value, by, because = conflict.local_value + RECEIVED, "gestionar", "numărat la raft"
+        decided = await self._syncs.review.resolve(
+            TENANT_ID, conflict.id, Resolution.SET_VALUE, value=value, by=by, because=because
+        )
+        call = f"erp resolve {conflict.id} set-value --value {plain(value)}"
+        show("… and says why", f"{call} --by {by} --because '{because}'", decided)
+
+    async def _try_a_file(self, show: Show) -> None:
+        """Three that were sold out have come in; of one nobody can tell how many."""
+        _write_file(self._files)
+        asked = Asked(kind=SyncType.FULL, dry=True)
+        dry = await self._syncs.run(TENANT_ID, SystemName.CSV_IMPORT, asked)
+        told = "; ".join(FIGURES.values())
+        title = f"A file ({told}) is tried: the row in error leaves its stock alone"
+        show(title, "erp sync CSV_IMPORT --full --dry-run", _short(dry))
+        done = await self._syncs.apply(TENANT_ID, dry.sync_id)
+        show("… and applied by its id", f"erp apply {dry.sync_id}", _short(done))
+
+    async def _sync_oblio(self, strategy: Strategy | None = None) -> SyncResult:
+        asked = Asked(kind=SyncType.FULL, strategy=strategy)
+        return await self._syncs.run(TENANT_ID, SystemName.OBLIO, asked)
+
+    async def _both(self, sku: str) -> tuple[str, str]:
+        here = (await self._stock.availability(TENANT_ID, [sku]))[sku].total
+        return plain(here), plain(self._oblio.figures()[sku, DEPOT][0])
+
+
+@asynccontextmanager
+async def erps(stock: Stock) -> AsyncIterator[Erps]:
+    """Give the merchant of the replay an Oblio and a file, for as long as the block lasts."""
     with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder)
         async with (
             FakeOblio() as oblio,
             create_pool(stock.dsn, "cerniq_app", max_size=4) as app,
             create_pool(stock.dsn, "cerniq_operator", max_size=1) as operator,
         ):
-            integrations = _integrations(app, operator, oblio, Path(folder))
-            syncs = Syncs(stock.dsn, app, integrations)
-            oblio.received(SCREWS, "500")
-            oblio.received(PAINT, "40")
-            await _connect(integrations, tenant.id, oblio)
-            await _with_oblio(stock, syncs, show, tenant.id, oblio)
-            await _with_a_file(syncs, integrations, show, tenant.id, Path(folder))
+            integrations = _integrations(app, operator, oblio, files)
+            await _connect(integrations, oblio)
+            yield Erps(stock, Syncs(stock.dsn, app, integrations), oblio, files)
 
 
 def _integrations(
-    app: asyncpg.Pool, operator: asyncpg.Pool, oblio: FakeOblio, folder: Path
+    app: asyncpg.Pool, operator: asyncpg.Pool, oblio: FakeOblio, files: Path
 ) -> Integrations:
     keys = read_keys(new_key("demo"))
     policy = Policy.parse(f"127.0.0.1:{oblio.port}")
-    return Integrations(app, operator, keys=lambda: keys, policy=policy, files=folder)
+    return Integrations(app, operator, keys=lambda: keys, policy=policy, files=files)
 
 
-async def _connect(integrations: Integrations, tenant_id: UUID, oblio: FakeOblio) -> None:
+async def _connect(integrations: Integrations, oblio: FakeOblio) -> None:
     await integrations.add(
-        tenant_id,
+        TENANT_ID,
         SystemName.OBLIO,
         name="Oblio",
         config={"connection": dict(oblio.settings())},
-        options={"warehouses": {"Sediu|01": "MAGAZIN"}, "syncPrices": False},
+        options={"warehouses": {f"Sediu|{DEPOT}": "MAIN"}, "syncPrices": False},
     )
     await integrations.add(
-        tenant_id,
+        TENANT_ID,
         SystemName.CSV_IMPORT,
         name="Fișier",
-        config={"connection": {"file": FILE, "settleS": 0}},
-        options={"defaultWarehouse": "DEPOZIT"},
+        config={"connection": {"file": FILE, "settleS": 0}, "parse": {"decimal": ","}},
     )
 
 
-async def _with_oblio(
-    stock: Stock, syncs: Syncs, show: Show, tenant_id: UUID, oblio: FakeOblio
-) -> None:
-    full = Asked(kind=SyncType.FULL)
-    first = await syncs.run(tenant_id, SystemName.OBLIO, full)
-    show("Sync: Oblio's figures per warehouse", "erp sync OBLIO --full", _short(first))
-    await stock.create_order(tenant_id, _ORDER, [Item(SCREWS, Decimal(100))])
-    await stock.deduct_order(tenant_id, _ORDER)
-    again = await syncs.run(tenant_id, SystemName.OBLIO, full)
-    show("Sold here, not yet invoiced there: no conflict", "erp sync OBLIO --full", _short(again))
-    oblio.received(SCREWS, "50")
-    by_hand = Asked(kind=SyncType.FULL, strategy=Strategy.MANUAL)
-    both = await syncs.run(tenant_id, SystemName.OBLIO, by_hand)
-    show("Both have changed: for a person", "erp sync OBLIO --strategy manual", both.conflicts)
-    (conflict,) = await syncs.review.conflicts(tenant_id)
-    decided = await syncs.review.resolve(
-        tenant_id,
-        conflict.id,
-        Resolution.SET_VALUE,
-        value=450,
-        by="gestionar",
-        because="numărat la raft",
-    )
-    show("… who decides, and says why", "erp resolve … set-value --value 450", decided)
-
-
-async def _with_a_file(
-    syncs: Syncs, integrations: Integrations, show: Show, tenant_id: UUID, folder: Path
-) -> None:
-    own = folder / str(tenant_id)
+def _write_file(files: Path) -> None:
+    own = files / str(TENANT_ID)
     own.mkdir()
-    (own / FILE).write_text(LINES, encoding="utf-8")
-    dry = await syncs.run(tenant_id, SystemName.CSV_IMPORT, Asked(kind=SyncType.FULL, dry=True))
-    show(
-        "A file, tried: its row in error stays alone", "erp sync CSV_IMPORT --dry-run", _short(dry)
-    )
-    done = await syncs.apply(tenant_id, dry.sync_id)
-    show("… and applied by its id", "erp apply …", _short(done))
-    health = await integrations.test(tenant_id, SystemName.CSV_IMPORT)
-    assert health.latency_s >= 0
+    lines = "".join(f"{sku};{figure}\n" for sku, figure in FIGURES.items())
+    (own / FILE).write_text(f"Cod articol;Stoc\n{lines}", encoding="utf-8")
 
 
 def _short(result: SyncResult) -> dict[str, Any]:
+    """What a reader wants of a result; by SKU, so every run shows the same."""
     return {
+        "checked": result.statistics.products_checked,
         "changes": [
-            f"{x.sku} {x.warehouse}: {x.field} {x.previous_value} -> {x.new_value}"
-            for x in result.changes
+            f"{x.sku}: {x.field} {_plain(x.previous_value)} -> {_plain(x.new_value)}"
+            for x in sorted(result.changes, key=lambda change: change.sku)
         ],
         "conflicts": len(result.conflicts),
         "errors": [f"{x.sku} {x.code}: {x.message}" for x in result.errors],
     }
+
+
+def _plain(value: Decimal | str | None) -> str:
+    return plain(value) if isinstance(value, Decimal) else str(value)
