@@ -212,6 +212,45 @@ def test_people_are_told_lines(cli):
     assert document["errors"][0]["where"] == "2"
 
 
+def test_a_row_beside_one_in_error_is_none(cli):
+    result = cli("--system", "CSV_IMPORT", "page", "--json", page=b"Cod;Stoc\nA;12\nA;12 buc\n")
+    assert result.document["rows"] == []
+    assert [error["where"] for error in result.document["errors"]] == ["3"]
+
+
+def test_a_folder_is_no_file_in_one_short_sentence(cli, tmp_path):
+    (tmp_path / "folder").mkdir()
+    told = {name: cli("--system", name, "folder").stderr for name in ("SAGA", "CSV_IMPORT")}
+    assert told == {
+        "SAGA": "Error: folder cannot be read: Is a directory\n",
+        "CSV_IMPORT": "Error: folder: The file cannot be read: Is a directory\n",
+    }
+
+
+@pytest.mark.parametrize("args", [["-", "--config", "-"], ["-", "-"]])
+def test_stdin_is_one_thing_only(cli, args):
+    for system in ("SAGA", "CSV_IMPORT"):
+        result = cli("--system", system, *args, stdin=b"{}")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr == "Error: Only one of the files and --config can be stdin\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (
+            ("--system", "FOO", "x"),
+            "Invalid value for '--system': 'FOO' is not one of SAGA, SENIOR,",
+        ),
+        (("x",), "Missing option '--system'. Choose from: SAGA, SENIOR,"),
+    ],
+)
+def test_systems_are_named_as_they_are_documented(cli, args, sentence):
+    (line,) = cli(*args).stderr.splitlines()
+    assert line.startswith(f"Error: {sentence}")
+    assert line.endswith(" CSV_IMPORT; see cerniq-stock erp parse --help")
+
+
 def test_files_that_are_not_there(cli):
     for args in (("none",), ("page", "--config", "none"), ("page", "none")):
         for system in ("SAGA", "CSV_IMPORT"):

@@ -142,6 +142,8 @@ def test_columns_say_which_is_which(csv):
         ("", {}, "The file is empty"),
         ("\n\n", {}, "no header"),
         ("Denumire;Cod;Preț\nx;A;1\n", {}, "line 1 has Denumire, Cod, Preț; name the columns"),
+        ('"Cod\narticol";"Preț\r\n\tcu TVA"\n', {}, "line 1 has Cod articol, Preț cu TVA; name"),
+        ('"Cod\narticol";"Stoc\nA";Stoc A\n', {"columns": {"total": "Stoc A"}}, "both be total"),
         ("A;1\nB;2\n", {}, "no header"),
         ("Cod;Stoc\nA;1\n", {"columns": {"price": "Tarif"}}, "no column 'Tarif'"),
         ("<!DOCTYPE html><html><body>login</body></html>", {}, "web page"),
@@ -160,7 +162,7 @@ def test_what_is_no_table_is_one_sentence(csv, text, config, sentence):
 
 def test_files_that_are_not_there(tmp_path):
     for path in (tmp_path / "none.csv", tmp_path):
-        with pytest.raises(PayloadError, match="cannot be read"):
+        with pytest.raises(PayloadError, match=r"^The file cannot be read: "):
             list(parse_file(path, read_config({})))
 
 
@@ -193,6 +195,36 @@ def test_lines_that_are_no_row_are_told(csv):
     ]
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *(
+            "total",
+            "TOTAL:",
+            "Total general",
+            "total 5",
+            "Total5",
+            "Total=5",
+            "- TOTAL -",
+            "Totaluri",
+        ),
+        *("Subtotal", "sub-total 3", "Sub total gestiune", "Grand total", "TOTALUL", "T O T A L"),
+    ],
+)
+def test_totals_are_told_by_whole_words(csv, cell):
+    found = csv(f"{HEADER};{cell};3;\n")
+    assert (found.errors, told(found.skipped)) == ((), [("2", "TOTALS_LINE")])
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["Totalizator 5 cifre", "Totalis", "subtotalizator", "Tot altceva", "Stoc total", "tota l"],
+)
+def test_what_only_begins_like_a_total_lacks_its_sku(csv, cell):
+    found = csv(f"{HEADER};{cell};3;\n")
+    assert (found.skipped, told(found.errors)) == ((), [("2", "MISSING_SKU")])
+
+
 def test_delimiters_at_the_end_of_lines_are_no_cells(csv):
     assert len(csv("Cod;Stoc;;\nA;1;;\nB;2;;;;\nC;3\n").rows) == 3
     assert len(csv("Cod;Stoc\nA;1;;;\n").rows) == 1
@@ -202,7 +234,44 @@ def test_delimiters_at_the_end_of_lines_are_no_cells(csv):
 def test_lines_of_other_lengths_are_errors(csv, line):
     found = csv(f"{HEADER}{line}\nB;y;1;1\n")
     assert rows(found, "sku", "where") == [("B", "3")]
-    assert told(found.errors, "where", "code", "raw") == [("2", "WRONG_FIELD_COUNT", line)]
+    assert told(found.errors, "where", "code", "raw", "sku") == [
+        ("2", "WRONG_FIELD_COUNT", line, "A")
+    ]
+
+
+LOTS = "Cod;Gestiune;Lot;Stoc\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("A;1;L2;3;x", ("A", "1", "L2")),
+        ("A;1;L2", ("A", "1", "L2")),
+        ("A;1", ("A", "1", None)),
+        ('A;1;L2;"3"x', ("A", "1", "L2")),
+        ('A;1;"L\n2";"3"x', ("A", "1", "L\n2")),
+        ('="A";1;L2;3;x', ("A", "1", "L2")),
+        (" A ; 1;L2", ("A", "1", "L2")),
+    ],
+)
+def test_a_line_of_another_length_leaves_no_sum_of_the_other_lots(csv, line, place):
+    found = csv(f"{LOTS}A;1;L1;5\n{line}\nA;2;L1;7\nB;1;L1;9\n")
+    assert rows(found, "sku", "warehouse", "total") == [("A", "2", "7"), ("B", "1", "9")]
+    assert told(found.errors, "code", "sku", "warehouse", "lot") == [("WRONG_FIELD_COUNT", *place)]
+
+
+def test_a_line_of_another_length_has_the_warehouse_that_counts(csv):
+    """What stands at the warehouse's place, where it is none that counts, may have been shifted."""
+    text = "Cod;Denumire;Gestiune;Lot;Stoc\nA;x;D;L1;5\nA;x; zincat;D;L2;3\nB;x;D;L1;1\n"
+    assert rows(csv(text, warehouses={"D": "MAIN"}), "sku", "warehouse") == [("B", "MAIN")]
+    assert rows(csv(text, warehouses=["D"]), "sku", "warehouse") == [("B", "D")]
+
+
+@pytest.mark.parametrize("line", [";1;L2", "x" * 51, "5,94E+12;1", f'"x" {"y" * 200_000}'])
+def test_a_line_of_another_length_need_not_tell_whose_it_is(csv, line):
+    found = csv(f"{LOTS}{line}\nB;1;L1;9\n")
+    assert len(found.rows) == 1
+    assert told(found.errors, "code", "sku") == [("WRONG_FIELD_COUNT", None)]
 
 
 @pytest.mark.parametrize("cell", ["#N/A", ">10", "în stoc", "-", "12 buc", "1e3", "5-", "(5)", "x"])

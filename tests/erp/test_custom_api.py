@@ -56,7 +56,7 @@ FLAT = {"sku": "id", "total": "qty", "available": "free", "status": "state"}
         ([{"id": "A", "qty": 1}], {}, "[0]"),
         ({"items": [{"id": "A", "qty": 1}]}, {}, "items[0]"),
         ({"data": [{"id": "A", "qty": 1}]}, {}, "data[0]"),
-        ({"id": "A", "qty": 1}, {}, "[0]"),
+        ({"id": "A", "qty": 1}, {}, "$"),
         ({"r": {"l": [[], [{"id": "A", "qty": 1}]]}}, {"items_path": "r.l[1]"}, "r.l[1][0]"),
     ],
 )
@@ -118,6 +118,26 @@ def test_an_impossible_exponent_is_an_error_of_its_row():
         ("UNPARSEABLE_NUMBER", "1e99999999999999999999"),
         ("UNPARSEABLE_NUMBER", "1E-400"),
     ]
+
+
+def test_more_digits_than_python_reads_are_an_error_of_their_row():
+    many = b"9" * 5000
+    data = b'[{"id":"A","qty":%s},{"id":%s,"qty":1},{"id":"C","qty":-%s},{"id":"D","qty":2}]'
+    found = parsed("CUSTOM_API", data % (many, many, many), field_mapping=FLAT)
+    assert rows(found, "sku") == [("D",)]
+    assert told(found.errors, "where", "code") == [
+        *(("[0]", "UNPARSEABLE_NUMBER"), ("[1]", "UNUSABLE_SKU"), ("[2]", "UNPARSEABLE_NUMBER"))
+    ]
+
+
+def test_what_no_database_takes_is_replaced_where_it_is_told():
+    record = {"id": "A", "qty": "1\0\ud800", "place": "M\0\udfffX", "batch": "L\0\ud8001"}
+    mapping = {**FLAT, "warehouse": "place", "lot": "batch"}
+    found = parsed("CUSTOM_API", [record, record | {"qty": 1}], field_mapping=mapping)
+    assert told(found.errors, "raw", "warehouse", "lot") == [
+        ("1\ufffd\ufffd", "M\ufffd\ufffdX", "L\ufffd\ufffd1")
+    ]
+    assert rows(found, "warehouse", "lot") == [("M\ufffd\ufffdX", "L\ufffd\ufffd1")]
 
 
 @pytest.mark.parametrize(

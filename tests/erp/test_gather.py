@@ -96,7 +96,19 @@ def test_a_lot_in_error_leaves_no_sum():
     assert len(gathered(row(warehouse="2", lot="L1"), errors=[bad]).rows) == 1
     lotless = Remark("3", "q", ErrorCode.UNPARSEABLE_NUMBER, "x", "A")
     assert gathered(row(lot="L1"), errors=[lotless]).rows == ()
-    assert len(gathered(row(), errors=[lotless]).rows) == 1
+
+
+def test_a_row_beside_one_in_error_of_the_same_key_is_none():
+    """Who knows which figures the other had: it might as well be a conflicting duplicate."""
+    bad = Remark("3", "q", ErrorCode.UNPARSEABLE_NUMBER, "12 buc", "A", "1")
+    found = gathered(row(warehouse="1"), row(), row("B", warehouse="1"), errors=[bad])
+    assert rows(found, "sku", "warehouse") == [("A", None), ("B", "1")]
+    assert told(found.errors) == [("3", "UNPARSEABLE_NUMBER")]
+    unplaced = Remark("3", "q", ErrorCode.UNPARSEABLE_NUMBER, "12 buc", "Ş")
+    found = gathered(row("Ș"), row("Ș", warehouse="1"), errors=[unplaced])
+    assert rows(found, "warehouse") == [("1",)]
+    nobody = Remark("3", "q", ErrorCode.MISSING_SKU, None, None)
+    assert len(gathered(row(), errors=[nobody]).rows) == 1
 
 
 def test_skus_that_differ_only_by_case_stay_and_are_told():

@@ -135,7 +135,7 @@ SQUEEZED = gzip.compress(b'{"ok": true}')
     [
         Answer(b"<html><body>login</body></html>", headers={"Content-Type": "text/html"}),
         *(Answer(b) for b in (b"", b"  ", b'{"a": NaN}', b"[Infinity]", b'{"a": 1', b"hello")),
-        *(Answer(b) for b in (b'{"a": "\xff"}', b"[" * 100_000, b"[" + b"9" * 5000 + b"]")),
+        *(Answer(b) for b in (b'{"a": "\xff"}', b"[" * 100_000)),
         Answer(SQUEEZED[:-9], headers={"Content-Encoding": "gzip"}),
         Answer(b"not gzip", headers={"Content-Encoding": "gzip"}),
         Answer(b"{}", headers={"Content-Encoding": "br"}),

@@ -13,6 +13,7 @@ from cerniq_stock.erp.text import (
     column_key,
     currency,
     looks_like_date,
+    on_one_line,
     shown,
     sku_key,
     sku_text,
@@ -108,3 +109,20 @@ def test_what_is_shown_is_short():
     assert as_text(1.0) == "1"
     assert as_text(True) is None
     assert as_text([]) is None
+
+
+def test_what_is_told_can_be_stored():
+    assert shown("a\0b\ud800c\udfff") == "a\ufffdb\ufffdc\ufffd"
+    assert shown(["\ud800"]) == '["\ufffd"]'
+    assert as_text(" a\0b ") == "a\ufffdb"
+    assert shown("a\nb") == "a\nb"
+    assert on_one_line(" a\r\n\tb\0\ud800\u2028c\n") == "a b \ufffd c"
+    whole = "Șurub 🔩"
+    assert shown(whole) == as_text(whole) == on_one_line(whole) == whole
+
+
+@given(st.text(st.characters(), max_size=100))
+def test_any_text_can_be_stored_once_it_is_shown(text):
+    for told in (shown(text), shown([text]), as_text(text) or "", on_one_line(text)):
+        assert "\0" not in told
+        told.encode()

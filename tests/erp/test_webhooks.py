@@ -80,6 +80,13 @@ def test_numbers_travel_as_they_were_written():
     assert asked.payload["articole"] == [0.1, 12.345, 594000000000123456, "1e999"]
 
 
+def test_more_digits_than_python_reads_travel_as_text():
+    digits = "9" * 5000
+    body = f'{{"eveniment": "STOC_MODIFICAT", "articole": [{digits}, 7]}}'
+    _, asked = payload(SAGA, body.encode())
+    assert asked.payload["articole"] == [digits, 7]
+
+
 @pytest.mark.parametrize(
     ("system", "body"),
     [

@@ -78,6 +78,19 @@ async def test_old_letters_are_those_of_our_products(shop, desk, ours, theirs):
     assert await shop.levels() == {f"{ours}@MAIN": "9 0 0", "A@MAIN": "2 0 0"}
 
 
+async def test_a_line_of_another_length_leaves_its_product_alone(shop, desk):
+    header = "Cod;Lot;Stoc"
+    (desk.own / "stock.csv").write_text(f"{header}\nA;L1;5\nA;L2;3\nB;;1\nC;;1\nD;;1\n")
+    await desk.run()
+    (desk.own / "stock.csv").write_text(f"{header}\nA;L1;5\nA;L2;2;x\nB;\nC;;2\nD;;2\n")
+    result = await desk.run()
+    assert [(x.sku, x.code) for x in result.errors] == [
+        *(("A", "WRONG_FIELD_COUNT"), ("B", "WRONG_FIELD_COUNT"))
+    ]
+    assert result.missing == ()
+    assert await shop.levels() == {"A@MAIN": "8 0 0", "B@MAIN": "1 0 0", "C@MAIN": "2 0 0"}
+
+
 async def test_what_we_have_in_both_ways_is_two_products(shop, desk):
     both = [NewProduct(sku, sku) for sku in ("ŞA", "ȘA")]
     await shop.stock.import_products(shop.tenant, both)

@@ -50,6 +50,7 @@ NAME = "cerniq-stock"
 
 # Typer names its parse errors in no public place; those that it does name derive from them
 USAGE_ERROR = typer.BadParameter.__mro__[1]
+_BEFORE_CHOICES = (" is not one of ", "Choose from: ")
 
 
 class Root(TyperGroup):
@@ -104,10 +105,24 @@ def _usage_problem(error: BaseException) -> Problem | None:
     unknown: Any = error
     context = unknown.ctx
     path = NAME if context is None else context.command_path
-    sentence = one_line(unknown.format_message()).rstrip(".")
+    sentence = _with_choices(one_line(unknown.format_message()).rstrip("."), unknown)
     if type(error).__name__ == "NoArgsIsHelpError":
         sentence = "Missing command"
     return Problem(USAGE, "USAGE", f"{sentence}; see {path} --help")
+
+
+def _with_choices(sentence: str, unknown: Any) -> str:
+    """Name what may be chosen as the documents do; Typer names it in small letters."""
+    option = getattr(getattr(unknown, "param", None), "type_descriptor", None)
+    choices = getattr(option, "choices", None)
+    if choices is None:
+        return sentence
+    sentence = sentence.replace(": Value error, ", ": ", 1)
+    for words in _BEFORE_CHOICES:
+        before, found, _ = sentence.rpartition(words)
+        if found:
+            return f"{before}{words}{', '.join(choice.value for choice in choices)}"
+    return sentence
 
 
 def _bench(options: Globals, rest: list[str]) -> tuple[Any, list[str]]:

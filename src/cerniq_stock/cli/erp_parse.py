@@ -16,6 +16,7 @@ import typer
 
 from cerniq_stock.cli.call import Call, command, top_level
 from cerniq_stock.cli.output import Part, Shown, Table
+from cerniq_stock.cli.problems import UsageProblemError
 from cerniq_stock.erp.rows import ErpRow, Parsed, PayloadError, Remark, SystemName
 from cerniq_stock.errors import InvalidInputError
 
@@ -63,6 +64,8 @@ def parse(
     """
     from cerniq_stock.erp.gather import gather  # noqa: PLC0415 - it brings pydantic
 
+    if [*files, config].count("-") > 1:
+        raise UsageProblemError("USAGE", "Only one of the files and --config can be stdin")
     settings = _config(config)
     try:
         found = gather(_pages(files, system, settings))

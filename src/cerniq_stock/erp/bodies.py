@@ -8,11 +8,11 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC
-from decimal import Decimal
 from typing import Any
 
 import httpx2
 
+from cerniq_stock.erp.payload import fraction, whole
 from cerniq_stock.erp.trouble import BadAnswerError, TooLargeError
 
 MEGABYTE = 1024 * 1024
@@ -22,15 +22,18 @@ _MEMBERS = 1000
 
 
 def read_json(body: bytes | bytearray, status: int | None = None) -> Any:
-    """Read JSON with Decimals for all fractions; anything else is a transient trouble."""
+    """Read JSON with Decimals for all fractions; anything else is a transient trouble.
+
+    Numbers that nothing can hold stay text, as in `payload.decode`: they are no trouble of others.
+    """
     start = body[:64].lstrip()
     if not start:
         raise BadAnswerError("the ERP answered with nothing", status=status)
     if start.startswith(b"<"):
         raise BadAnswerError("the ERP answered with a page instead of data", status=status)
     try:
-        return json.loads(body, parse_float=Decimal, parse_constant=_no_number)
-    except (ValueError, RecursionError, ArithmeticError):
+        return json.loads(body, parse_float=fraction, parse_int=whole, parse_constant=_no_number)
+    except (ValueError, RecursionError):
         raise BadAnswerError("the ERP's answer is not JSON or broke off", status=status) from None
 
 

@@ -15,13 +15,24 @@ from cerniq_stock.erp.config import COLUMNS, ErpConfig
 from cerniq_stock.erp.csv_text import HEADER_WITHIN, CsvLines
 from cerniq_stock.erp.header import Header, header_of, keys_of, known_columns
 from cerniq_stock.erp.rows import ErrorCode, Parsed, PayloadError, SkipCode
-from cerniq_stock.erp.text import as_text, column_key, trimmed
+from cerniq_stock.erp.text import (
+    as_text,
+    column_key,
+    on_one_line,
+    plain_letters,
+    sku_text,
+    trimmed,
+)
 from cerniq_stock.erp.times import moment
 
 CHUNK = 1_000
 """Lines that are understood at a time."""
 
 _TOTALS = frozenset({"total", "totalgeneral", "subtotal", "totaluri", "grandtotal"})
+_TOTAL = re.compile(
+    r"[\W_]*(?:(?:sub|grand)[\W_]*)?t(?:otal(?:ul|uri|urile|e|s)?| o t a l)(?![^\W\d_])"
+)
+"""How a cell begins that tells of a sum. These are whole words: a `totalizator` is an article."""
 _FORMULA = re.compile(r'\s*="([^"]*)"\s*')
 """How a CSV file tells spreadsheets to leave a text alone: `="00123"`."""
 _HEAD = 512
@@ -65,7 +76,7 @@ def _source(path: Path, config: ErpConfig, name: str) -> CsvLines | Iterator[Lin
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except OSError as error:
-        raise PayloadError(f"{path} cannot be read: {error.strerror}") from None
+        raise PayloadError(f"The file cannot be read: {error.strerror}") from None
     if not head:
         raise PayloadError("The file is empty")
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -97,7 +108,7 @@ def _until_header(
     seen = ""
     if nearest is not None:
         names = ", ".join(filter(None, map(as_text, nearest[1] or ())))
-        seen = f"; line {nearest[0]} has {names[:200]}"
+        seen = f"; line {nearest[0]} has {on_one_line(names[:200])}"
     raise PayloadError(
         f"There is no header with a SKU and one figure of stock in the first"
         f" {HEADER_WITHIN} lines{seen}; name the columns with columns"
@@ -136,11 +147,29 @@ class _Reader:
             cells = [*cells, *[None] * (width - len(cells))]
         if cells is not None and self._is_no_row(where, cells):
             return
-        if cells is None or (self._csv is not None and _miscounted(cells, width)):
-            raw = self._csv.raw.rstrip("\r\n") if self._csv is not None else ""
-            collector.remark(ErrorCode.WRONG_FIELD_COUNT, where, ("", raw))
+        if self._csv is not None and (cells is None or _miscounted(cells, width)):
+            self._wrong_count(where, self._csv.loose() if cells is None else cells)
+        elif cells is not None:
+            collector.add(self._fields(where, cells))
+
+    def _wrong_count(self, where: str, cells: list[Any]) -> None:
+        """Note a line that is no row, with what can still be read of whose it is.
+
+        So that its stock is left alone: the other lots are no sum, and it is not missing either.
+        """
+        assert self._csv is not None
+        collector, error = self._collector, ErrorCode.WRONG_FIELD_COUNT
+        raw = self._csv.raw.rstrip("\r\n")
+        missing = max(self._header.width - len(cells), 0)
+        sku, *_, warehouse, _, lot = self._named([*cells, *[None] * missing])
+        known = sku_text(sku[1])
+        if isinstance(known, ErrorCode):
+            collector.remark(error, where, ("", raw))
             return
-        collector.add(self._fields(where, cells))
+        name, counts = collector.warehouse(warehouse[1])
+        if not counts:  # cells may be shifted: it need not be another warehouse's
+            name, _ = collector.warehouse(None)
+        collector.remark(error, where, ("", raw), known, (name, as_text(lot[1])))
 
     def _is_no_row(self, where: str, cells: list[Any]) -> bool:
         """Skip blank lines, totals, and the header when it comes again."""
@@ -165,15 +194,21 @@ class _Reader:
         return True
 
     def _fields(self, where: str, cells: list[Any]) -> Fields:
-        sku, total, available, price, currency, status, warehouse, modified, lot = [
-            NONE if place is None else (place[1], cells[place[0]]) for place in self._places
-        ]
-        if isinstance(sku[1], str) and (text := _FORMULA.fullmatch(sku[1])):
-            sku = sku[0], text[1]
+        sku, total, available, price, currency, status, warehouse, modified, lot = self._named(
+            cells
+        )
         return Fields(
             *(where, sku, total, available, price, currency, status, warehouse, lot),
             modified if modified is NONE else self._moment(modified),
         )
+
+    def _named(self, cells: list[Any]) -> list[Named]:
+        """Find the cells of all fields, in the order of `COLUMNS`."""
+        found = [NONE if place is None else (place[1], cells[place[0]]) for place in self._places]
+        name, sku = found[0]
+        if isinstance(sku, str) and (text := _FORMULA.fullmatch(sku)):
+            found[0] = name, text[1]
+        return found
 
     def _moment(self, field: Named) -> Named:
         """Read a moment here, so that days alone, which tables usually have, are not told."""
@@ -181,4 +216,4 @@ class _Reader:
 
 
 def _tells_total(cell: str) -> bool:
-    return column_key(cell).startswith(("total", "subtotal"))
+    return _TOTAL.match(plain_letters(cell)) is not None

@@ -28,45 +28,61 @@ Line = tuple[int, list[str] | None]
 class CsvLines:
     """Yields each row with the number of the line it begins on; None where its quotes are wrong.
 
-    `raw` is the line that was read last, as it stands in the file. Raises PayloadError for what is
-    no text, and for a quote that nobody closes.
+    Raises PayloadError for what is no text, and for a quote that nobody closes.
     """
 
     def __init__(self, path: Path, config: ErpConfig) -> None:
-        self.raw = ""
         self._path = path
         self._config = config
+        self._delimiter = ""
+        self._row: list[str] = []
+
+    @property
+    def raw(self) -> str:
+        """The row that was read last, as it stands in the file."""
+        return "".join(self._row)
+
+    def loose(self) -> list[str]:
+        """Return the cells of that row as far as they can be told where its quotes are wrong."""
+        try:
+            return next(csv.reader(self._row, delimiter=self._delimiter), [])
+        except csv.Error:
+            return []
 
     def __iter__(self) -> Iterator[Line]:
         encoding = encoding_of(self._path, self._config)
         try:
             with self._path.open(encoding=encoding, newline="") as text:
-                delimiter = self._config.delimiter or _delimiter(text, self._config)
+                self._delimiter = self._config.delimiter or _delimiter(text, self._config)
                 text.seek(0)
-                yield from self._rows(text, delimiter)
+                yield from self._rows(text)
         except UnicodeError as error:
             raise PayloadError(f"The file is no {encoding} text: {error}") from None
 
-    def _rows(self, text: TextIO, delimiter: str) -> Iterator[Line]:
-        reader = csv.reader(self._remembered(text), delimiter=delimiter, strict=True)
+    def _rows(self, text: TextIO) -> Iterator[Line]:
+        row = self._row
+        reader = csv.reader(self._remembered(text), delimiter=self._delimiter, strict=True)
         line = 1
         while True:
             try:
                 for cells in reader:
                     yield line, cells
+                    row.clear()
                     line = reader.line_num + 1
             except csv.Error as error:
                 if "expected after" not in str(error):
                     reason = str(error).replace("unexpected end of data", "a quote is never closed")
                     raise PayloadError(f"Line {line}: this is no CSV: {reason}") from None
                 yield line, None
+                row.clear()
                 line = reader.line_num + 1
             else:
                 return
 
     def _remembered(self, text: TextIO) -> Iterator[str]:
-        for self.raw in _bounded(text):
-            yield self.raw
+        for line in _bounded(text):
+            self._row.append(line)
+            yield line
 
 
 def encoding_of(path: Path, config: ErpConfig) -> str:

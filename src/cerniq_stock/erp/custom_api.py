@@ -13,6 +13,8 @@ from cerniq_stock.errors import InvalidInputError
 
 USUAL = ("items", "data")
 """Envelopes that need no `items_path` (specification §5.3)."""
+ITSELF = "$"
+"""Where a record stands that is the payload itself."""
 
 
 def parse(payload: Any, config: ErpConfig, *, system: str = "CUSTOM_API") -> Parsed:
@@ -31,7 +33,7 @@ def parse(payload: Any, config: ErpConfig, *, system: str = "CUSTOM_API") -> Par
     path, values = found(payload, config, system)
     collector = Collector(config)
     for where, record in records(values, path, collector):
-        collector.add(_fields(where, record, mapping))
+        collector.add(_fields(ITSELF if record is payload else where, record, mapping))
     return collector.parsed()
 
 

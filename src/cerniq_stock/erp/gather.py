@@ -24,7 +24,8 @@ def gather(pages: Iterable[Parsed]) -> Parsed:
        status are one: the first stays, with the newest `last_modified`, and each further one is an
        IDENTICAL_DUPLICATE.
     2. Rows of one key with other figures are all in error: a CONFLICTING_DUPLICATE for each.
-    3. An error in one lot leaves its SKU and warehouse without any row: the rest is no sum.
+    3. An error, in whatever lot, leaves its SKU and warehouse without any row: the rest is no sum,
+       and a row beside one that cannot be read is a duplicate with who knows which figures.
     4. Lots of one SKU and warehouse are summed. `available` is unknown if it is for one of them;
        price (with its currency) and status stay where all lots that have one agree, else they are
        unknown; `last_modified` is the newest; `where` is that of the first.
@@ -84,20 +85,14 @@ class _Merge:
                 shelves[sku, warehouse] = [there, row]
         broken = self._broken()
         for shelf, found in shelves.items():
-            lots = found if isinstance(found, list) else [found]
-            has_lots = any(row.lot is not None for row in lots)
-            if shelf in broken and (has_lots or broken[shelf]):
-                continue
-            yield lots[0] if len(lots) == 1 else _sum(lots)
+            if shelf not in broken:
+                yield _sum(found) if isinstance(found, list) else found
 
-    def _broken(self) -> dict[Shelf, bool]:
-        """Places with an error, and whether it is one of a lot."""
-        broken: dict[Shelf, bool] = {}
-        for error in self.errors:
-            if error.sku is not None:
-                shelf = sku_key(error.sku), error.warehouse
-                broken[shelf] = broken.get(shelf, False) or error.lot is not None
-        return broken
+    def _broken(self) -> set[Shelf]:
+        """Places with an error."""
+        return {
+            (sku_key(error.sku), error.warehouse) for error in self.errors if error.sku is not None
+        }
 
     def _tell_cases(self, rows: tuple[ErpRow, ...]) -> None:
         spellings: dict[str, str | set[str]] = {}

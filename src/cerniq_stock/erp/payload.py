@@ -24,18 +24,29 @@ def decode(data: bytes) -> Any:
     if begin.startswith("<"):
         raise PayloadError(f"The payload is a web page or XML, not JSON: {shown(begin)}")
     try:
-        return json.loads(text, parse_float=_exact, parse_constant=_refuse)
+        return json.loads(text, parse_float=fraction, parse_int=whole, parse_constant=_refuse)
     except RecursionError:
         raise PayloadError("The payload is nested too deeply") from None
     except ValueError as error:
         raise PayloadError(f"The payload is not JSON: {error}") from None
 
 
-def _exact(text: str) -> Decimal | str:
+def fraction(text: str) -> Decimal | str:
     """Read a fraction exactly; one of an impossible exponent stays text, which is no number."""
     try:
         return Decimal(text)
     except InvalidOperation:
+        return text
+
+
+def whole(text: str) -> int | str:
+    """Read a whole number; one of more digits than Python reads (4,300) stays text.
+
+    As a text it is as unusable, a quantity too large and a SKU too long, but so is its row only.
+    """
+    try:
+        return int(text)
+    except ValueError:
         return text
 
 

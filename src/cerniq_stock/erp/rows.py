@@ -40,7 +40,7 @@ class ErrorCode(StrEnum):
     CONFLICTING_DUPLICATE = "CONFLICTING_DUPLICATE"
     """The same SKU, warehouse and lot with other figures; every row of them is dropped."""
     WRONG_FIELD_COUNT = "WRONG_FIELD_COUNT"
-    """A line with more or fewer cells than the header."""
+    """A line with more or fewer cells than the header, or with a misplaced quote."""
 
 
 class WarningCode(StrEnum):
@@ -103,7 +103,7 @@ class Remark:
     """Something about one place of a payload.
 
     `field` is the source's own name, `raw` what stood there, shortened. `warehouse` and `lot` tell
-    `gather` which sum an error leaves incomplete; they are not shown.
+    whose stock an error leaves alone; they are not shown.
     """
 
     where: str

@@ -35,6 +35,8 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 _CEDILLAS: Final = str.maketrans("şţŞŢ", "șțȘȚ")
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _NOT_IN_KEY = re.compile(r"[\s._\-:*\u200b\ufeff]+")
 
 STATES = {
@@ -53,8 +55,20 @@ def trimmed(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
+def storable(text: str) -> str:
+    """Put U+FFFD for what no database takes, NULs and halves of surrogate pairs."""
+    if text.isascii() and "\0" not in text:
+        return text  # nearly every one
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def on_one_line(text: str) -> str:
+    """Return a text as it can stand in a sentence: storable, without line breaks and the like."""
+    return storable(_CONTROL.sub(" ", text).strip())
+
+
 def shown(value: object) -> str | None:
-    """Write an offending value as it came, shortened; None where there was nothing."""
+    """Write an offending value as it came, shortened and storable; None where there was nothing."""
     match value:
         case None:
             return None
@@ -70,13 +84,13 @@ def shown(value: object) -> str | None:
             text = json.dumps(value, ensure_ascii=False, default=str)
         case _:
             text = str(value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+    return storable(text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…")
 
 
 def as_text(value: object) -> str | None:
-    """Return a name or number as trimmed text; None for nothing, and for what is neither."""
+    """Return a name or number as trimmed, storable text; None for nothing, and what is neither."""
     if isinstance(value, str):
-        return trimmed(value) or None
+        return storable(trimmed(value)) or None
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         return None
     return shown(int(value) if isinstance(value, float) and value.is_integer() else value)
@@ -141,8 +155,13 @@ def sku_key(sku: str) -> str:
 
 def column_key(text: str) -> str:
     """Return a name as headers are compared: without case, diacritics, spaces, dots and dashes."""
+    return _NOT_IN_KEY.sub("", plain_letters(text))
+
+
+def plain_letters(text: str) -> str:
+    """Return a text without case and diacritics."""
     letters = unicodedata.normalize("NFKD", text).casefold()
-    return _NOT_IN_KEY.sub("", "".join(x for x in letters if not unicodedata.combining(x)))
+    return "".join(x for x in letters if not unicodedata.combining(x))
 
 
 def currency(value: object) -> str | None:

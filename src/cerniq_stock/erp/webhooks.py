@@ -15,7 +15,7 @@ from uuid import UUID
 
 from cerniq_stock.erp import microsoft_bc_webhooks, oblio_webhooks, sap_b1_webhooks
 from cerniq_stock.erp.microsoft_bc_session import notifications, travelling
-from cerniq_stock.erp.payload import decode
+from cerniq_stock.erp.payload import decode, whole
 from cerniq_stock.erp.rows import PayloadError, SystemName
 from cerniq_stock.erp.saga import EVENT
 
@@ -67,7 +67,7 @@ def job(system: SystemName, tenant_id: UUID, body: bytes) -> tuple[str, dict[str
 def _json(body: bytes) -> Any:
     """Read a body as it travels in a job: JSON's own numbers, as its sender wrote them."""
     decode(body)
-    return json.loads(body.decode("utf-8-sig"), parse_float=_number)
+    return json.loads(body.decode("utf-8-sig"), parse_float=_number, parse_int=whole)
 
 
 def _number(text: str) -> float | str:

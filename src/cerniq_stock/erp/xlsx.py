@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from cerniq_stock.erp.config import ErpConfig
 from cerniq_stock.erp.rows import PayloadError
+from cerniq_stock.erp.text import on_one_line
 
 MAX_BYTES = 256 << 20
 """Of everything in a workbook, unpacked."""
@@ -62,7 +63,9 @@ def _reason(error: BaseException) -> str:
     """Say what was wrong first: the library puts a sentence about the file around it."""
     while below := error.__cause__ or error.__context__:
         error = below
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    if type(error).__module__.startswith("defusedxml"):
+        return "its XML defines entities"
+    return on_one_line(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 def _refuse_bomb(file: IO[bytes]) -> None:
@@ -72,7 +75,8 @@ def _refuse_bomb(file: IO[bytes]) -> None:
         raise PayloadError(f"The workbook would unpack to more than {MAX_BYTES >> 20} MiB")
     for part in parts:
         if part.file_size > max(SMALL, part.compress_size * MAX_RATIO):
-            raise PayloadError(f"The workbook's part {part.filename} is packed suspiciously tight")
+            name = on_one_line(part.filename)
+            raise PayloadError(f"The workbook's part {name} is packed suspiciously tight")
 
 
 def _rows(file: IO[bytes], config: ErpConfig) -> Iterator[Row]:
@@ -91,7 +95,7 @@ def _rows(file: IO[bytes], config: ErpConfig) -> Iterator[Row]:
 
 
 def _sheet(book: Any, config: ErpConfig) -> Any:
-    names = ", ".join(sheet.title for sheet in book.worksheets)
+    names = ", ".join(on_one_line(sheet.title) for sheet in book.worksheets)
     for sheet in book.worksheets:
         wanted = config.sheet
         if sheet.title == wanted or (wanted is None and sheet.sheet_state == "visible"):
