@@ -100,6 +100,15 @@ async def test_the_watermark_is_the_day_before_in_the_merchants_zone(fake, now, 
     assert fake.requests[-1].query["dataModificareMin"] == since
 
 
+@pytest.mark.parametrize("zone", ["GMT", "-2300"])
+async def test_a_date_of_a_time_to_come_is_no_clock(fake, zone):
+    date = [("Date", f"Fri, 31 Dec 9999 23:59:59 {zone}")]
+    fake.trouble(Reply({"stocuri": []}, headers=date))
+    async with session(SAGA, fake) as erp:
+        await pages(erp.everything())
+        assert erp.watermark == {"since": "2026-11-19"}
+
+
 async def test_a_reading_over_midnight_begins_before_it(fake):
     fake.clock.now, fake.tells_date = at("2026-11-20 21:59:50"), False
 

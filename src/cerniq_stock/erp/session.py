@@ -40,6 +40,7 @@ from cerniq_stock.erp.trouble import ForbiddenAddressError, RefusedError
 from cerniq_stock.errors import InvalidInputError
 
 CA_FILE = "CERNIQ_ERP_CA_FILE"
+_MOST_AHEAD_S = 86_400.0
 
 
 def _url(text: str) -> str:
@@ -285,11 +286,14 @@ class Session:
         """Return the ERP's time, in seconds, at the moment `began` of our monotonic clock.
 
         Its Date may be from the beginning of the answer's way or from its end: taken for the end,
-        the result is never too late. Where it tells none, our clock has to do.
+        the result is never too late. Where it tells none, our clock has to do; so it does where
+        that would be too late for certain: who goes on from a day to come misses all until then.
         """
         clock = self.client.clock
-        told = http_date(answer.headers.get("date", ""))
-        return (clock.wall() if told is None else told) - (clock.monotonic() - began)
+        ours, told = clock.wall(), http_date(answer.headers.get("date", ""))
+        if told is None or not 0 <= told <= ours + _MOST_AHEAD_S:
+            told = ours
+        return told - (clock.monotonic() - began)
 
 
 def keys_of(skus: Sequence[str]) -> frozenset[str]:
