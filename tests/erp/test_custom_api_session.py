@@ -351,8 +351,9 @@ async def test_the_list_may_stand_anywhere(fake):
             await pages(erp.everything())
         for payload in (fake.records("A1"), fake.records("A1")[0], {"data": fake.records("A1")}):
             assert await figures(erp.announced(payload)) == {("A1", "01"): "2"}
-        with pytest.raises(PayloadError):
+        with pytest.raises(PayloadError) as raised:
             await pages(erp.announced({"event": "ping"}))
+        assert not raised.value.retryable
 
 
 async def test_a_webhook_that_may_miss_lots_makes_us_ask(fake):

@@ -130,12 +130,24 @@ async def test_a_webhook_that_may_miss_lots_makes_us_ask(fake):
     assert [request.json["coduri"] for request in fake.requests] == [["CAF-1"]]
 
 
-async def test_another_event_is_no_stock(fake):
+async def test_another_event_is_no_stock_and_what_is_none_is_not_tried_again(fake):
     async with session(SAGA, fake) as erp:
-        for payload in ({"eveniment": "FACTURA"}, {}, [], None, {"eveniment": "STOC_MODIFICAT"}):
-            with pytest.raises(PayloadError):
+        assert await figures(erp.announced({"eveniment": "FACTURA", "articole": []})) == {}
+        for payload in ({}, [], "x", None, {"eveniment": None}, {"eveniment": "STOC_MODIFICAT"}):
+            with pytest.raises(PayloadError) as raised:
                 await pages(erp.announced(payload))
+            assert not raised.value.retryable
     assert not fake.requests
+
+
+async def test_an_event_is_no_answer_to_a_question(fake):
+    fake.trouble(Reply({"eveniment": "FACTURA", "articole": []}), times=3)
+    async with session(SAGA, fake) as erp:
+        for asked in (erp.everything(), erp.changed({"since": "2026-11-19"}), erp.of_skus(["A"])):
+            with pytest.raises(PayloadError, match="no answer of SAGA") as raised:
+                await pages(asked)
+            assert raised.value.retryable
+        assert erp.watermark is None
 
 
 async def test_a_refused_key_is_not_tried_again(fake):

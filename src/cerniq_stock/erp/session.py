@@ -33,7 +33,7 @@ from cerniq_stock.erp.config import ErpConfig
 from cerniq_stock.erp.guard import Policy, Resolver, parse_url, system_resolver
 from cerniq_stock.erp.http import Answer, Clock, ErpClient, Retry, Timeouts, tls_context
 from cerniq_stock.erp.redactor import Redactor
-from cerniq_stock.erp.rows import Parsed, PayloadError, Remark
+from cerniq_stock.erp.rows import AnnouncementError, Parsed, PayloadError, Remark
 from cerniq_stock.erp.source import Health, Sale, Watermark
 from cerniq_stock.erp.text import sku_key, trimmed
 from cerniq_stock.erp.trouble import ForbiddenAddressError, RefusedError
@@ -271,7 +271,7 @@ class Session:
 
         It may tell of one lot only, and the others would be missing from the sum.
         """
-        parsed = self.read(payload)
+        parsed = self._read_announcement(payload)
         partial = [row.sku for row in parsed.rows if row.lot]
         partial += [error.sku for error in parsed.errors if error.lot and error.sku]
         skus = list(dict.fromkeys(partial))
@@ -281,6 +281,12 @@ class Session:
             async with aclosing(_closable(self.of_skus(skus))) as pages:
                 async for page in pages:
                     yield page
+
+    def _read_announcement(self, payload: Any) -> Parsed:
+        try:
+            return self.read(payload)
+        except PayloadError as error:
+            raise AnnouncementError(str(error)) from None
 
     def server_time(self, answer: Answer, began: float) -> float:
         """Return the ERP's time, in seconds, at the moment `began` of our monotonic clock.
