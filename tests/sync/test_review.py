@@ -4,9 +4,10 @@ from decimal import Decimal
 
 import pytest
 
+from cerniq_stock.cli.problems import ERROR, problem_of
 from cerniq_stock.domain.commands import Item
 from cerniq_stock.domain.sync import Strategy
-from cerniq_stock.errors import InvalidInputError, NotFoundError
+from cerniq_stock.errors import CommandFailedError, InvalidInputError, NotFoundError
 from cerniq_stock.store.database import create_pool
 from cerniq_stock.sync.review import Resolution, Review
 from cerniq_stock.sync.syncs import Syncs
@@ -95,6 +96,23 @@ async def test_a_dry_run_is_applied_once_by_its_id(shop, app):
     with pytest.raises(InvalidInputError, match="before"):
         await syncs.apply(shop.tenant, dry.sync_id)
     assert [x.dry_run for x in await syncs.review.runs(shop.tenant)] == [False, True, False]
+
+
+async def test_what_the_database_cannot_store_is_no_bad_input(shop, app, superuser):
+    syncs = Syncs(shop.stock.dsn, app, Known(shop.integration))
+    dry = await shop.sync("A=10", dry=True)
+    await superuser.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'character_not_in_repertoire'; END $$"
+    )
+    await superuser.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON stock_movements"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    with pytest.raises(CommandFailedError) as failed:
+        await syncs.apply(shop.tenant, dry.sync_id)
+    assert not failed.value.retryable
+    assert problem_of(failed.value).exit_code == ERROR
 
 
 async def test_a_dry_run_whose_stock_has_moved_is_not_applied(shop, app):
