@@ -112,6 +112,28 @@ def test_a_conflict_is_decided_with_who_and_why(ok, cli, tell):
     assert [word in told for word in ("CSV_IMPORT", "SET_VALUE", "clerk", "counted")] == [True] * 4
 
 
+def test_who_does_not_say_who_decides_is_known_by_the_account(ok, cli, tell, monkeypatch):
+    tell("LAPTOP-14;20")
+    ok("erp", "sync", "CSV_IMPORT", "--full")
+    ok("stock", "adjust", "LAPTOP-14", "--total", "-2")
+    tell("LAPTOP-14;26")
+    ok("erp", "sync", "CSV_IMPORT", "--full", "--strategy", "manual")
+    (conflict,) = ok("erp", "conflicts", "--json").document
+
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    for unnamed in ([], ["--by", ""]):
+        refused = cli("erp", "resolve", conflict["id"], "accept-erp", *unnamed, "--json")
+        error = refused.document["error"]
+        assert (refused.exit_code, error["code"], error["field"]) == (5, "INVALID_INPUT", "by")
+    assert total(ok) == 18
+    monkeypatch.setattr("getpass.getuser", lambda: "gestionar")
+    told = ok("erp", "resolve", conflict["id"], "accept-erp", "--json").document
+    assert (told["resolvedBy"], told["resolvedValue"]) == ("gestionar", 26)
+
+
 def test_what_looks_like_a_mistake_is_refused(ok, cli, tell):
     tell("LAPTOP-14;20\nCHAIR;5")
     ok("erp", "sync", "CSV_IMPORT", "--full")

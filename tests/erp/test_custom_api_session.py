@@ -253,6 +253,24 @@ async def test_the_moment_is_written_as_configured(fake, since, asked):
     assert targets(fake) == [f"/v1/stock/changed?{asked}".replace("%3A", ":")]
 
 
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -2300",
+        "Sun, 22 Nov 2026 10:00:00 GMT",
+        "Fri, 01 Jan 0100 00:00:00 +2300",
+        "Wed, 31 Dec 1969 23:59:59 GMT",
+        "soon",
+    ],
+)
+async def test_a_date_that_cannot_be_is_no_clock(fake, date):
+    fake.trouble(Reply(fake.records("A1"), headers=[("Date", date)]))
+    async with session(fake) as erp:
+        await pages(erp.everything())
+        assert erp.watermark == {"since": "2026-11-20T09:50:00Z"}
+
+
 async def test_watermarks_are_of_the_first_request_less_the_overlap(fake):
     for number in range(2):
         fake.trouble(lambda _: setattr(fake.clock, "now", fake.clock.now + 100), times=2)
@@ -333,8 +351,9 @@ async def test_the_list_may_stand_anywhere(fake):
             await pages(erp.everything())
         for payload in (fake.records("A1"), fake.records("A1")[0], {"data": fake.records("A1")}):
             assert await figures(erp.announced(payload)) == {("A1", "01"): "2"}
-        with pytest.raises(PayloadError):
+        with pytest.raises(PayloadError) as raised:
             await pages(erp.announced({"event": "ping"}))
+        assert not raised.value.retryable
 
 
 async def test_a_webhook_that_may_miss_lots_makes_us_ask(fake):

@@ -178,8 +178,9 @@ async def test_notifications_lead_nowhere_else():
 @pytest.mark.parametrize("payload", [None, [], {"value": None}, {"value": [1]}, 7])
 async def test_what_is_no_notification_is_an_error(payload):
     async with fake() as server, opened(server) as source:
-        with pytest.raises(PayloadError):
+        with pytest.raises(PayloadError) as raised:
             await read(source.announced(payload))
+        assert not raised.value.retryable
 
 
 def test_a_handshake_is_answered_with_its_token_and_nothing_else():

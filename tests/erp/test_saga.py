@@ -3,7 +3,7 @@
 import pytest
 
 from cerniq_stock.erp.gather import gather
-from cerniq_stock.erp.rows import PayloadError
+from cerniq_stock.erp.rows import Parsed, PayloadError
 from tests.erp.understood import parsed, rows, told
 
 GOLDEN = {
@@ -48,6 +48,11 @@ def test_the_specifications_example():
 def test_a_webhook():
     found = parsed("SAGA", {"eveniment": "STOC_MODIFICAT", "articole": [article()]})
     assert rows(found, "sku", "where") == [("A", "articole[0]")]
+
+
+def test_a_webhook_of_another_event_tells_of_no_stock():
+    for more in ({}, {"articole": []}, {"articole": [article()]}, {"articole": None}):
+        assert parsed("SAGA", {"eveniment": "FACTURA", **more}) == Parsed()
 
 
 # value, read with a decimal dot, read with a decimal comma: a number, or the error's code
@@ -196,7 +201,7 @@ def test_another_envelope_is_a_setting():
         ({"stocuri": None}, "no list named 'stocuri'"),
         ({"error": {"message": "no"}}, "SAGA answered with an error: no"),
         ({"eveniment": "STOC_MODIFICAT"}, "no list named 'articole'"),
-        ({"eveniment": "FACTURA", "articole": []}, "'FACTURA', which is not STOC_MODIFICAT"),
+        *(({"eveniment": no, "articole": []}, "tells of no event") for no in ("", None, 5, ["x"])),
     ],
 )
 def test_what_is_no_answer_is_no_empty_answer(payload, sentence):

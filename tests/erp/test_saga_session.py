@@ -100,6 +100,15 @@ async def test_the_watermark_is_the_day_before_in_the_merchants_zone(fake, now, 
     assert fake.requests[-1].query["dataModificareMin"] == since
 
 
+@pytest.mark.parametrize("zone", ["GMT", "-2300"])
+async def test_a_date_of_a_time_to_come_is_no_clock(fake, zone):
+    date = [("Date", f"Fri, 31 Dec 9999 23:59:59 {zone}")]
+    fake.trouble(Reply({"stocuri": []}, headers=date))
+    async with session(SAGA, fake) as erp:
+        await pages(erp.everything())
+        assert erp.watermark == {"since": "2026-11-19"}
+
+
 async def test_a_reading_over_midnight_begins_before_it(fake):
     fake.clock.now, fake.tells_date = at("2026-11-20 21:59:50"), False
 
@@ -121,12 +130,24 @@ async def test_a_webhook_that_may_miss_lots_makes_us_ask(fake):
     assert [request.json["coduri"] for request in fake.requests] == [["CAF-1"]]
 
 
-async def test_another_event_is_no_stock(fake):
+async def test_another_event_is_no_stock_and_what_is_none_is_not_tried_again(fake):
     async with session(SAGA, fake) as erp:
-        for payload in ({"eveniment": "FACTURA"}, {}, [], None, {"eveniment": "STOC_MODIFICAT"}):
-            with pytest.raises(PayloadError):
+        assert await figures(erp.announced({"eveniment": "FACTURA", "articole": []})) == {}
+        for payload in ({}, [], "x", None, {"eveniment": None}, {"eveniment": "STOC_MODIFICAT"}):
+            with pytest.raises(PayloadError) as raised:
                 await pages(erp.announced(payload))
+            assert not raised.value.retryable
     assert not fake.requests
+
+
+async def test_an_event_is_no_answer_to_a_question(fake):
+    fake.trouble(Reply({"eveniment": "FACTURA", "articole": []}), times=3)
+    async with session(SAGA, fake) as erp:
+        for asked in (erp.everything(), erp.changed({"since": "2026-11-19"}), erp.of_skus(["A"])):
+            with pytest.raises(PayloadError, match="no answer of SAGA") as raised:
+                await pages(asked)
+            assert raised.value.retryable
+        assert erp.watermark is None
 
 
 async def test_a_refused_key_is_not_tried_again(fake):

@@ -350,10 +350,10 @@ def test_a_handshake_repeats_the_token():
 @pytest.mark.parametrize("payload", [None, 7, "x", {}, [1], {"type": "sap.b1.Items.Updated.v1"}])
 async def test_what_is_no_event_is_an_error(payload):
     async with fake() as server, opened(server) as source:
-        with pytest.raises(PayloadError):
-            await read(source.announced(payload))
-        with pytest.raises(PayloadError):
-            await read(source.announced(server.event("Items", Code="A-001")))
+        for event in (payload, server.event("Items", Code="A-001")):
+            with pytest.raises(PayloadError) as raised:
+                await read(source.announced(event))
+            assert not raised.value.retryable
     assert server.requests == []
 
 

@@ -9,9 +9,12 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
+from cerniq_stock.erp.trouble import RateLimitedError, UnreachableError
+from cerniq_stock.errors import OverloadedError
 from cerniq_stock.jobs import attempt as attempts
 from cerniq_stock.jobs import catalogue
-from cerniq_stock.jobs.attempt import attempt
+from cerniq_stock.jobs.attempt import Failed, Outcome, attempt
+from cerniq_stock.jobs.catalogue import Handler
 from cerniq_stock.jobs.handlers import Running
 from cerniq_stock.jobs.metrics import Metrics
 
@@ -36,16 +39,16 @@ def said(monkeypatch, caplog):
     return run
 
 
-async def _run(name: str, payload: dict[str, Any]) -> None:
+async def nothing(*_: Any) -> Any:
+    return {}
 
-    async def nothing(*_: Any) -> Any:
-        return {}
 
-    kind = replace(catalogue.CATALOGUE[name], handler=nothing)
+async def _run(name: str, payload: dict[str, Any], handler: Handler = nothing) -> Outcome:
+    kind = replace(catalogue.CATALOGUE[name], handler=handler)
     nobody: Any = None
     running = Running(TENANT, "job-1", "job_job-1", nobody, nothing, nothing, nobody)
     asked = {"tenantId": str(TENANT), **payload}
-    await attempt(kind, running, asked, trace_id=None, metrics=Metrics())
+    return await attempt(kind, running, asked, trace_id=None, metrics=Metrics())
 
 
 def started(**figures: Any) -> dict[str, Any]:
@@ -71,6 +74,26 @@ async def test_so_have_those_of_releases_and_of_the_others(said):
     lines = await said("stock:sync:erp", erpSystem="SAGA", syncType="FULL")
     assert lines[0] == started(erp_system="SAGA", sync_type="FULL")
     assert (await said("stock:reserve:check-expired"))[0] == started()
+
+
+@pytest.mark.parametrize(
+    ("error", "wait_s"),
+    [
+        (RateLimitedError("x", retry_after_s=600), 600),
+        (UnreachableError("x", retry_after_s=1e9), 3_600),
+        (RateLimitedError("x"), 0),
+        (OverloadedError(9, 0.5), 0.5),
+        (RuntimeError("x"), 0),
+    ],
+)
+async def test_whoever_fails_may_say_for_how_long_but_an_hour_at_most(error, wait_s):
+    async def fails(*_: Any) -> Any:
+        raise error
+
+    outcome = await _run("stock:sync:erp", {"erpSystem": "SAGA"}, fails)
+    assert isinstance(outcome, Failed)
+    assert (outcome.wait_s, outcome.for_good) == (wait_s, False)
+    assert "in fails" in (outcome.traceback or "")
 
 
 async def test_a_line_is_no_longer_than_it_should_be(said):

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from cerniq_stock.erp.trouble import RateLimitedError
 from cerniq_stock.errors import InvalidInputError
 from cerniq_stock.jobs.handlers import Running
 from cerniq_stock.jobs.port import JobState, NewJob
@@ -144,6 +145,39 @@ async def test_many_jobs_each_once(shop):
         await asyncio.gather(shop.ended(*ids[:20]), shop.ended(*ids[20:]))
     assert await shop.available("A") == 10
     assert (await shop.stock.verify()).ok
+
+
+@pytest.mark.parametrize(("backoff_s", "wish_s"), [(0.01, 0.4), (0.4, 0.01)])
+async def test_who_asks_to_be_left_alone_is(shop, handle, backoff_s, wish_s):
+    at = []
+
+    async def is_told(running: Running, _):
+        at.append(time.monotonic())
+        if len(at) == 1:
+            raise RateLimitedError("the ERP asks for fewer requests", retry_after_s=wish_s)
+        return {}
+
+    handle(handler=is_told, backoff_s=backoff_s)
+    async with shop.working():
+        (id_,) = await shop.add(shop.reserve())
+        (job,) = await shop.ended(id_)
+    assert (job.state, job.attempts) == ("COMPLETED", 2)
+    assert at[1] - at[0] >= 0.4
+
+
+async def test_a_wish_holds_for_the_next_attempt_only(shop, handle):
+    at = []
+
+    async def is_told_once(running: Running, _):
+        at.append(time.monotonic())
+        raise RateLimitedError("not yet", retry_after_s=2 if len(at) == 1 else None)
+
+    handle(handler=is_told_once, backoff_s=0.01)
+    async with shop.working():
+        (id_,) = await shop.add(shop.reserve())
+        (job,) = await shop.ended(id_)
+    assert (job.state, job.attempts) == ("FAILED", 3)
+    assert at[1] - at[0] >= 2 > at[2] - at[1]
 
 
 @pytest.mark.parametrize("limit", ["rates", "tenant_rates"])

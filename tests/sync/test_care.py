@@ -86,12 +86,14 @@ async def test_nobody_decides_about_figures_that_have_moved(shop, review):
     (conflict,) = await review.conflicts(shop.tenant)
     await sell(shop, "A", 4)
     with pytest.raises(InvalidInputError, match="there are 3 here"):
-        await review.resolve(shop.tenant, conflict.id, Resolution.SET_VALUE, value=9)
+        await review.resolve(shop.tenant, conflict.id, Resolution.SET_VALUE, value=9, by="clerk")
     (again,) = await review.conflicts(shop.tenant)
     assert again.local_value == 3
     with pytest.raises(InvalidInputError):
-        await review.resolve(shop.tenant, conflict.id, Resolution.SET_VALUE, value="2.5")
-    await review.resolve(shop.tenant, conflict.id, Resolution.SET_VALUE, value=5)
+        await review.resolve(
+            shop.tenant, conflict.id, Resolution.SET_VALUE, value="2.5", by="clerk"
+        )
+    await review.resolve(shop.tenant, conflict.id, Resolution.SET_VALUE, value=5, by="clerk")
     assert await shop.levels() == {"A@MAIN": "5 0 0"}
 
 

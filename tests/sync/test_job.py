@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,7 +14,7 @@ from cerniq_stock.integrations import Integrations
 from cerniq_stock.jobs.metrics import Metrics
 from cerniq_stock.jobs.pg_queue import PostgresQueue
 from cerniq_stock.jobs.pg_worker import Worker
-from cerniq_stock.jobs.port import JobView, NewJob
+from cerniq_stock.jobs.port import JobState, JobView, NewJob
 from cerniq_stock.jobs.rates import Rates
 from cerniq_stock.jobs.schedule import Scheduler
 from cerniq_stock.store.database import create_pool
@@ -33,7 +34,8 @@ class Desk:
         self.queue = PostgresQueue(app)
         syncs = Syncs(shop.stock.dsn, app, self.integrations)
         self.metrics = Metrics()
-        about = Scheduler(operator, self.queue).fan_out, Rates(operator, {}, {}), self.metrics
+        self.scheduler = Scheduler(operator, self.queue)
+        about = self.scheduler.fan_out, Rates(operator, {}, {}), self.metrics
         self.worker = Worker(operator, shop.stock, syncs, *about)
 
     async def run(self, name: str, **payload) -> JobView:
@@ -121,6 +123,58 @@ async def test_oblio_by_its_own_job(desk, fakes):
     assert job.result is not None, job.error
     assert (job.result["erpSystem"], job.result["errors"]) == ("OBLIO", [])
     assert await desk.shop.levels() == {"A@MAIN": "6 0 0"}
+
+
+async def test_whom_oblio_has_blocked_leaves_it_alone_for_ten_minutes(desk, fakes):
+    _, oblio = fakes
+    await _connect(desk, "OBLIO", oblio, warehouses={"Sediu|01": "MAIN"})
+    oblio.blocked_until = oblio.now + oblio.block_s
+    tenant = desk.shop.tenant
+    payload = {"tenantId": str(tenant), "syncType": "FULL"}
+    blocked = NewJob(name="stock:sync:oblio", payload=payload, id="blocked")
+    await desk.queue.add(tenant, [blocked])
+
+    async def of_all(state: JobState) -> dict[str, JobView]:
+        return {job.id: job for job in await desk.queue.jobs(tenant, state=state)}
+
+    async with asyncio.timeout(60):
+        while not (waits := await of_all(JobState.DELAYED)):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
+    assert waits["blocked"].attempts == 1
+    assert (waits["blocked"].error or "").startswith("RATE_LIMITED")
+    asked = len(oblio.requests)
+    # and so do the schedules, but for other ERPs
+    await desk.integrations.add(
+        tenant,
+        "SAGA",
+        name="SAGA",
+        config={"connection": dict(fakes[0].settings())},
+        schedule="0 0 1 1 *",
+    )
+    for schedule in ("scheduled-oblio-sync", "daily-full-sync"):
+        await desk.scheduler.fan_out(schedule, datetime.now(UTC))
+    waits = await of_all(JobState.DELAYED)
+    assert {job.payload.get("erpSystem") for job in waits.values()} == {None, "OBLIO"}
+    assert len(waits) == 3
+    tickets = await desk.shop.operator.fetch(
+        "SELECT q.execute_after - now() AS left FROM cerniq_queue.pgqueuer AS q"
+        " WHERE q.status = 'queued' AND q.entrypoint = 'stock:sync:oblio'"
+    )
+    assert all(500 < row["left"].total_seconds() <= 600 for row in tickets)
+    assert (len(tickets), len(oblio.requests)) == (3, asked)
+
+
+async def test_a_webhook_of_another_event_is_done_and_one_that_is_none_fails_at_once(desk, fakes):
+    await _connect(desk, "SAGA", fakes[0])
+    asked = {"erpSystem": "SAGA", "syncType": "WEBHOOK"}
+    other = {"eveniment": "ALT_EVENIMENT", "articole": []}
+    job = await desk.run("stock:sync:erp", **asked, webhookPayload=other)
+    assert job.result["success"] is True, job.error
+    assert (job.result["errors"], job.result["warnings"]) == ([], [])
+    for nothing in (None, "x", {"eveniment": "STOC_MODIFICAT"}):
+        job = await desk.run("stock:sync:erp", **asked, webhookPayload=nothing)
+        assert (job.state, job.attempts) == ("FAILED", 1)
+        assert (job.error or "").startswith("BAD_PAYLOAD: ")
 
 
 async def test_a_snapshot_of_which_nothing_can_be_used_says_why(desk, fakes):

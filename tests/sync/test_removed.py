@@ -124,7 +124,7 @@ async def test_open_conflicts_are_over(shop, integrations):
         review = Review(shop.stock.dsn, app)
         (over,) = await review.conflicts(shop.tenant, ended=True)
         with pytest.raises(InvalidInputError, match="already"):
-            await review.resolve(shop.tenant, over.id, Resolution.KEEP_LOCAL)
+            await review.resolve(shop.tenant, over.id, Resolution.KEEP_LOCAL, by="clerk")
     assert await shop.levels() == {"A@MAIN": "7 0 0", "B@MAIN": "10 0 0"}
 
 

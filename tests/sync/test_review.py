@@ -4,9 +4,10 @@ from decimal import Decimal
 
 import pytest
 
+from cerniq_stock.cli.problems import ERROR, problem_of
 from cerniq_stock.domain.commands import Item
 from cerniq_stock.domain.sync import Strategy
-from cerniq_stock.errors import InvalidInputError, NotFoundError
+from cerniq_stock.errors import CommandFailedError, InvalidInputError, NotFoundError
 from cerniq_stock.store.database import create_pool
 from cerniq_stock.sync.review import Resolution, Review
 from cerniq_stock.sync.syncs import Syncs
@@ -40,9 +41,10 @@ async def conflict(shop, review):
     ("how", "value", "total"),
     [("ACCEPT_ERP", None, 12), ("KEEP_LOCAL", None, 7), ("SET_VALUE", "9", 9)],
 )
-async def test_a_person_decides_with_who_and_why(shop, review, conflict, how, value, total):
+@pytest.mark.parametrize("kind", [Resolution, str])
+async def test_a_person_decides_with_who_and_why(shop, review, conflict, how, value, total, kind):
     told = await review.resolve(
-        shop.tenant, conflict.id, Resolution(how), value=value, by="clerk", because="counted"
+        shop.tenant, conflict.id, kind(how), value=value, by="clerk", because="counted"
     )
     assert (told.resolution, told.resolved_value) == (how, total)
     assert (told.resolved_by, told.resolved_because) == ("clerk", "counted")
@@ -50,20 +52,36 @@ async def test_a_person_decides_with_who_and_why(shop, review, conflict, how, va
     again = await shop.by(Strategy.MANUAL).sync("A=12")  # the ERP says nothing new
     assert (again.conflicts, await review.conflicts(shop.tenant)) == ((), ())
     with pytest.raises(InvalidInputError):
-        await review.resolve(shop.tenant, conflict.id, Resolution.KEEP_LOCAL)
+        await review.resolve(shop.tenant, conflict.id, Resolution.KEEP_LOCAL, by="clerk")
     assert (await shop.stock.verify()).ok
+
+
+async def test_nobody_decides_unnamed(shop, review, conflict):
+    for nobody in (None, "", 5, "nul\0", "x" * 101):
+        with pytest.raises(InvalidInputError) as refused:
+            await review.resolve(shop.tenant, conflict.id, Resolution.ACCEPT_ERP, by=nobody)
+        assert refused.value.field == "by"
+    assert await review.conflicts(shop.tenant) == (conflict,)
+
+
+async def test_a_decision_that_is_none_is_refused(shop, review, conflict):
+    for nothing in ("accept-erp", "GONE", None, 5):
+        with pytest.raises(InvalidInputError, match="ACCEPT_ERP, KEEP_LOCAL, SET_VALUE") as refused:
+            await review.resolve(shop.tenant, conflict.id, nothing, by="clerk")
+        assert refused.value.field == "how"
+    assert await review.conflicts(shop.tenant) == (conflict,)
 
 
 async def test_what_is_firmly_promised_stays_promised(shop, review, conflict):
     await shop.stock.reserve(shop.tenant, shop.negotiation, [Item("A", 6)], type="HARD")
     with pytest.raises(InvalidInputError, match="firmly"):
-        await review.resolve(shop.tenant, conflict.id, Resolution.SET_VALUE, value=5)
+        await review.resolve(shop.tenant, conflict.id, Resolution.SET_VALUE, value=5, by="clerk")
     assert len(await review.conflicts(shop.tenant)) == 1
     with pytest.raises(NotFoundError):
-        await review.resolve(shop.tenant, conflict.id[::-1], Resolution.KEEP_LOCAL)
+        await review.resolve(shop.tenant, conflict.id[::-1], Resolution.KEEP_LOCAL, by="clerk")
     for nothing in ("nothing", "nul\0" * 26, "\udcff" * 26, None):
         with pytest.raises(InvalidInputError, match="conflict is not an id of 26"):
-            await review.resolve(shop.tenant, nothing, Resolution.KEEP_LOCAL)
+            await review.resolve(shop.tenant, nothing, Resolution.KEEP_LOCAL, by="clerk")
 
 
 async def test_a_dry_run_is_applied_once_by_its_id(shop, app):
@@ -78,6 +96,23 @@ async def test_a_dry_run_is_applied_once_by_its_id(shop, app):
     with pytest.raises(InvalidInputError, match="before"):
         await syncs.apply(shop.tenant, dry.sync_id)
     assert [x.dry_run for x in await syncs.review.runs(shop.tenant)] == [False, True, False]
+
+
+async def test_what_the_database_cannot_store_is_no_bad_input(shop, app, superuser):
+    syncs = Syncs(shop.stock.dsn, app, Known(shop.integration))
+    dry = await shop.sync("A=10", dry=True)
+    await superuser.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'character_not_in_repertoire'; END $$"
+    )
+    await superuser.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON stock_movements"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    with pytest.raises(CommandFailedError) as failed:
+        await syncs.apply(shop.tenant, dry.sync_id)
+    assert not failed.value.retryable
+    assert problem_of(failed.value).exit_code == ERROR
 
 
 async def test_a_dry_run_whose_stock_has_moved_is_not_applied(shop, app):
@@ -104,7 +139,7 @@ async def test_a_sale_in_that_very_moment_is_not_overwritten(shop, review, confl
 
     monkeypatch.setattr(Review, "_as_seen", sold_meanwhile)
     with pytest.raises(InvalidInputError, match="there are 3 here"):
-        await review.resolve(shop.tenant, conflict.id, Resolution.ACCEPT_ERP)
+        await review.resolve(shop.tenant, conflict.id, Resolution.ACCEPT_ERP, by="clerk")
     assert await shop.levels() == {"A@MAIN": "3 0 0"}
     (seen,) = await review.conflicts(shop.tenant)
     assert seen.local_value == 3

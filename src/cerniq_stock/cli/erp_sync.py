@@ -1,5 +1,6 @@
 """`cerniq-stock erp sync`, and what people do about syncs: runs, conflicts, dry runs applied."""
 
+import getpass
 from collections.abc import Iterable
 from enum import StrEnum
 from itertools import islice
@@ -10,7 +11,7 @@ import typer
 from cerniq_stock import validate
 from cerniq_stock.cli.call import Call, command, top_level
 from cerniq_stock.cli.erp_parse import read_bytes
-from cerniq_stock.cli.options import By, Limit, OfSystem, System
+from cerniq_stock.cli.options import Limit, OfSystem, System
 from cerniq_stock.cli.output import Shown, Table
 from cerniq_stock.cli.problems import UsageProblemError
 from cerniq_stock.domain.sync import Strategy
@@ -169,7 +170,10 @@ async def resolve(
     value: Annotated[
         str | None, typer.Option(metavar="QUANTITY", help="The total, with set-value.")
     ] = None,
-    by: By = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="WHO", help="Who decides; without it the operating system's account."),
+    ] = None,
     because: Annotated[str | None, typer.Option(metavar="TEXT", help="Why.")] = None,
 ) -> Shown:
     """Decide a conflict: accept-erp, keep-local or set-value. Who and why are kept with it."""
@@ -177,12 +181,21 @@ async def resolve(
 
     conflict = validate.made_id("conflict", conflict)
     how = Resolution(decision.value.replace("-", "_").upper())
+    by = _account() if by is None else by
     async with call.syncs() as (syncs, tenant):
         told: Conflict = await syncs.review.resolve(
             tenant.id, conflict, how, value=value, by=by, because=because
         )
     text = f"{told.sku} in {told.warehouse} is {told.resolved_value} now"
     return Shown(told, (text,))
+
+
+def _account() -> str | None:
+    """Who runs this; None where the system has no name for it, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None
 
 
 def _result(result: "SyncResult") -> Shown:

@@ -24,7 +24,7 @@ from cerniq_stock.erp.config import ErpConfig
 from cerniq_stock.erp.http import Answer, ErpClient
 from cerniq_stock.erp.odata import any_of, literal, next_link, page_size, question, values
 from cerniq_stock.erp.paging import Rows, by_link
-from cerniq_stock.erp.rows import Parsed, PayloadError
+from cerniq_stock.erp.rows import AnnouncementError, Parsed
 from cerniq_stock.erp.session import (
     Connection,
     Dial,
@@ -265,7 +265,7 @@ def notifications(payload: Any) -> list[dict[str, Any]]:
     data = read_json(payload) if isinstance(payload, bytes) else payload
     found = data.get("value") if isinstance(data, dict) else None
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise PayloadError("This is no notification of Business Central")
+        raise AnnouncementError("This is no notification of Business Central")
     return found
 
 

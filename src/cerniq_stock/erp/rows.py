@@ -133,3 +133,9 @@ class PayloadError(CerniqError):
 
     code = "BAD_PAYLOAD"
     retryable = True
+
+
+class AnnouncementError(PayloadError):
+    """A webhook's payload is not what the system sends, and will not be when it is read again."""
+
+    retryable = False

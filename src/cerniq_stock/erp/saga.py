@@ -6,7 +6,7 @@ merchant. Lots of one article in one warehouse come one by one and are summed by
 
 from typing import Any
 
-from cerniq_stock.erp.collect import ABSENT, Collector, Fields, named, records, the_list
+from cerniq_stock.erp.collect import Collector, Fields, named, records, the_list
 from cerniq_stock.erp.config import ErpConfig
 from cerniq_stock.erp.paths import list_at
 from cerniq_stock.erp.rows import Parsed, PayloadError
@@ -19,8 +19,8 @@ CURRENCY = "RON"
 def parse(payload: Any, config: ErpConfig) -> Parsed:
     """Read one answer `{"stocuri": […]}` or one webhook `{"eveniment": "STOC_MODIFICAT", …}`.
 
-    Raises PayloadError for another event and for what has no list. `items_path` names another
-    envelope. (Specification §5.2.)
+    Another event tells of no stock, so there is no row. Raises PayloadError for what has no list.
+    `items_path` names another envelope. (Specification §5.2.)
     """
     path, found = _found(payload, config)
     if config.currency_default is None:
@@ -45,12 +45,17 @@ def parse(payload: Any, config: ErpConfig) -> Parsed:
     return collector.parsed()
 
 
+def is_webhook(payload: Any) -> bool:
+    """Tell whether a payload is a webhook's, of whatever event; what was asked for is none."""
+    return isinstance(payload, dict) and "eveniment" in payload
+
+
 def _found(payload: Any, config: ErpConfig) -> tuple[str, list[Any]]:
-    event = payload.get("eveniment", ABSENT) if isinstance(payload, dict) else ABSENT
-    if event is not ABSENT:
-        if event != EVENT:
-            raise PayloadError(f"SAGA tells of {event!r}, which is not {EVENT}")
-        return "articole", the_list(payload, "articole", "SAGA")
+    if is_webhook(payload):
+        event = payload["eveniment"]
+        if not event or not isinstance(event, str):
+            raise PayloadError(f"SAGA tells of no event; {EVENT} is one")
+        return "articole", the_list(payload, "articole", "SAGA") if event == EVENT else []
     if config.items_path is not None:
         return config.items_path, list_at(payload, config.items_path, "SAGA")
     return "stocuri", the_list(payload, "stocuri", "SAGA")

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 from cerniq_stock.erp import saga
 from cerniq_stock.erp.config import ErpConfig
-from cerniq_stock.erp.http import ErpClient
-from cerniq_stock.erp.rows import Parsed
+from cerniq_stock.erp.http import Answer, ErpClient
+from cerniq_stock.erp.rows import Parsed, PayloadError
 from cerniq_stock.erp.session import Connection, Dial, Seconds, Secret, Session, Word, keys_of, only
 from cerniq_stock.erp.source import Watermark
 from cerniq_stock.erp.times import day
@@ -73,7 +73,7 @@ class SagaSession(Session):
                 json_body={**self._whose, "coduri": codes},
                 idempotent=True,
             )
-            yield only(self.read(answer.data), keys_of(codes))
+            yield only(self._asked_for(answer), keys_of(codes))
 
     async def ask_little(self) -> None:
         """Ask for the bridge's state; anything in JSON will do."""
@@ -83,12 +83,18 @@ class SagaSession(Session):
         began = self.client.clock.monotonic()
         path = self._path(f"stocuri/{which}")
         answer = await self.client.get(path, params={**self._whose, **more})
-        parsed = self.read(answer.data)
+        parsed = self._asked_for(answer)
         # it compares days, and a change of today may have come after this answer
         now = datetime.fromtimestamp(self.server_time(answer, began), UTC)
         today = now.astimezone(self.config.zone).date()
         self._watermark = {"since": (today - timedelta(days=1)).isoformat()}
         yield parsed
+
+    def _asked_for(self, answer: Answer) -> Parsed:
+        """Read an answer. One that tells of another event would pass for an empty one."""
+        if saga.is_webhook(answer.data):
+            raise PayloadError("This is no answer of SAGA: it tells of an event")
+        return self.read(answer.data)
 
     def _path(self, path: str) -> str:
         return f"{self._base}/{path}" if self._base else path

@@ -19,7 +19,7 @@ from cerniq_stock.erp.config import ErpConfig
 from cerniq_stock.erp.http import Answer, ErpClient
 from cerniq_stock.erp.odata import any_of, fault, literal, next_link, page_size, question, values
 from cerniq_stock.erp.paging import Rows, by_link
-from cerniq_stock.erp.rows import Parsed, PayloadError
+from cerniq_stock.erp.rows import AnnouncementError, Parsed
 from cerniq_stock.erp.session import Connection, Dial, Secret, Session, Word, keys_of, only
 from cerniq_stock.erp.source import Sale
 from cerniq_stock.erp.trouble import BadAnswerError, ErpError, RefusedError, UnauthorizedError
@@ -189,7 +189,7 @@ class SapB1Session(Session):
             if isinstance(code, str) and code:
                 codes[code] = None
             elif kind == sap_b1.ITEM:
-                raise PayloadError("This is no event of SAP Business One: it names no item")
+                raise AnnouncementError("This is no event of SAP Business One: it names no item")
             elif kind in _LINES and isinstance(entry, int):
                 documents[kind, entry] = None
         for kind, entry in documents:
@@ -281,7 +281,7 @@ def _event(event: Any) -> tuple[str, Mapping[str, Any]]:
     data = event.get("data") if isinstance(event, dict) else None
     kind = _EVENT.match(str(event.get("type"))) if isinstance(event, dict) else None
     if kind is None or not isinstance(data, dict):
-        raise PayloadError("This is no event of SAP Business One")
+        raise AnnouncementError("This is no event of SAP Business One")
     return kind[1], data
 
 

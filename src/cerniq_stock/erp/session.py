@@ -33,13 +33,14 @@ from cerniq_stock.erp.config import ErpConfig
 from cerniq_stock.erp.guard import Policy, Resolver, parse_url, system_resolver
 from cerniq_stock.erp.http import Answer, Clock, ErpClient, Retry, Timeouts, tls_context
 from cerniq_stock.erp.redactor import Redactor
-from cerniq_stock.erp.rows import Parsed, PayloadError, Remark
+from cerniq_stock.erp.rows import AnnouncementError, Parsed, PayloadError, Remark
 from cerniq_stock.erp.source import Health, Sale, Watermark
 from cerniq_stock.erp.text import sku_key, trimmed
 from cerniq_stock.erp.trouble import ForbiddenAddressError, RefusedError
 from cerniq_stock.errors import InvalidInputError
 
 CA_FILE = "CERNIQ_ERP_CA_FILE"
+_MOST_AHEAD_S = 86_400.0
 
 
 def _url(text: str) -> str:
@@ -270,7 +271,7 @@ class Session:
 
         It may tell of one lot only, and the others would be missing from the sum.
         """
-        parsed = self.read(payload)
+        parsed = self._read_announcement(payload)
         partial = [row.sku for row in parsed.rows if row.lot]
         partial += [error.sku for error in parsed.errors if error.lot and error.sku]
         skus = list(dict.fromkeys(partial))
@@ -281,15 +282,24 @@ class Session:
                 async for page in pages:
                     yield page
 
+    def _read_announcement(self, payload: Any) -> Parsed:
+        try:
+            return self.read(payload)
+        except PayloadError as error:
+            raise AnnouncementError(str(error)) from None
+
     def server_time(self, answer: Answer, began: float) -> float:
         """Return the ERP's time, in seconds, at the moment `began` of our monotonic clock.
 
         Its Date may be from the beginning of the answer's way or from its end: taken for the end,
-        the result is never too late. Where it tells none, our clock has to do.
+        the result is never too late. Where it tells none, our clock has to do; so it does where
+        that would be too late for certain: who goes on from a day to come misses all until then.
         """
         clock = self.client.clock
-        told = http_date(answer.headers.get("date", ""))
-        return (clock.wall() if told is None else told) - (clock.monotonic() - began)
+        ours, told = clock.wall(), http_date(answer.headers.get("date", ""))
+        if told is None or not 0 <= told <= ours + _MOST_AHEAD_S:
+            told = ours
+        return told - (clock.monotonic() - began)
 
 
 def keys_of(skus: Sequence[str]) -> frozenset[str]:

@@ -5,7 +5,7 @@ import logging
 import time
 import traceback
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -42,17 +42,21 @@ class Failed:
     """The attempt failed. `for_good`: no other attempt would do better.
 
     `code` is one of few words, that it can be a label (`error_type`, §2.5); `error` says it all.
+    Before `wait_s` seconds have passed another attempt would be refused: who failed us has said so.
     """
 
     error: str
     traceback: str | None
     for_good: bool
     code: str = CerniqError.code
+    wait_s: float = 0.0
 
 
 Outcome = Done | Failed
 
 MOST_TEXT = 20_000
+LONGEST_WAIT_S = 3_600.0
+"""However long somebody wishes to be left alone."""
 ANY_ROOM = nullcontext()
 
 
@@ -122,14 +126,15 @@ async def _answer(kind: Kind, running: Running, asked: BaseModel) -> Any:
     except Exception as error:  # noqa: BLE001 - whatever it is, the job has failed
         if isinstance(error, TimeoutError) and limit.expired():
             return _failed("TIMEOUT", f"took longer than {kind.timeout_s:g} s")
-        for_good = getattr(error, "retryable", True) is False
-        return _failed(_code(error), str(error), traceback.format_exc(limit=-20), for_good=for_good)
+        return replace(
+            _failed(_code(error), str(error), for_good=getattr(error, "retryable", True) is False),
+            traceback=traceback.format_exc(limit=-20),
+            wait_s=min(getattr(error, "retry_after_s", None) or 0.0, LONGEST_WAIT_S),
+        )
 
 
-def _failed(
-    code: str, says: str, traceback_: str | None = None, *, for_good: bool = False
-) -> Failed:
-    return Failed(f"{code}: {says}", traceback_, for_good, code)
+def _failed(code: str, says: str, *, for_good: bool = False) -> Failed:
+    return Failed(f"{code}: {says}", None, for_good, code)
 
 
 def _code(error: Exception) -> str:
@@ -171,7 +176,7 @@ def _tell(outcome: Outcome, took_s: float) -> None:
     match outcome:
         case Done(result) if _heard(logging.INFO):
             log.info("job done", duration_ms=duration_ms, **_figures(result))
-        case Failed(error, _, for_good):
+        case Failed(error=error, for_good=for_good):
             log.warning("job failed", duration_ms=duration_ms, error=error, for_good=for_good)
 
 

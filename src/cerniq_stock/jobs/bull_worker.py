@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from bullmq import DelayedError, Job, UnrecoverableError
 from bullmq import Worker as BullMQWorker
+from bullmq.backoffs import Backoffs
 from redis.exceptions import RedisError
 
 from cerniq_stock.errors import UnavailableError
@@ -135,7 +136,21 @@ class BullWorker:
             return outcome.result
         if outcome.for_good:
             raise UnrecoverableError(outcome.error)
+        if outcome.wait_s:
+            await _put_off(job, outcome.wait_s)
         raise AttemptFailedError(outcome.error)
+
+
+async def _put_off(job: Job, wait_s: float) -> None:
+    """Let BullMQ wait no less than so long before the next attempt.
+
+    It asks the job's options for the delay, as this process has read them; in Redis they stay what
+    the producer wrote, and count again after the next attempt.
+    """
+    usual_ms = await Backoffs.calculate(
+        job.opts.get("backoff"), job.attemptsMade + 1, None, job, None
+    )
+    job.opts["backoff"] = {"type": "fixed", "delay": max(usual_ms or 0, round(wait_s * 1_000))}
 
 
 def _limiter(rate: float | None) -> dict[str, Any]:

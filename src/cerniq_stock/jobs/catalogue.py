@@ -55,11 +55,11 @@ class Kind:
     shared: bool = False
     platform_only: bool = False
 
-    def retry_delay_s(self, failed_attempts: int) -> float | None:
+    def retry_delay_s(self, failed_attempts: int, at_least_s: float = 0.0) -> float | None:
         """How long to wait after so many failed attempts; None: it has failed for good."""
         if failed_attempts >= self.attempts:
             return None
-        return float(self.backoff_s * 2 ** (failed_attempts - 1))
+        return max(float(self.backoff_s * 2 ** (failed_attempts - 1)), at_least_s)
 
 
 Handler = Callable[[Running, Any], Awaitable[Any]]

@@ -211,7 +211,7 @@ class Worker:
             )
         if attempts is None or failed.for_good:
             return None
-        return kind.retry_delay_s(attempts)
+        return kind.retry_delay_s(attempts, failed.wait_s)
 
 
 async def _pause(event: asyncio.Event, seconds: float) -> None:

@@ -209,6 +209,18 @@ FROM cerniq.erp_integrations AS i
 LEFT JOIN cerniq.erp_subscriptions AS s ON s.tenant_id = i.tenant_id AND s.integration_id = i.id
 WHERE i.enabled;
 
+-- name: waits
+-- For how long the failed sync of an ERP waits to be tried again.
+SELECT
+    j.tenant_id,
+    CASE q.entrypoint WHEN 'stock:sync:oblio' THEN 'OBLIO' ELSE j.payload ->> 'erpSystem' END,
+    extract(epoch FROM max(q.execute_after) - now())::float8
+FROM cerniq_queue.pgqueuer AS q
+JOIN cerniq.jobs AS j ON j.status = 'WAITING' AND j.ticket = q.id
+WHERE q.status = 'queued' AND q.execute_after > now() AND j.attempts > 0
+    AND q.entrypoint IN ('stock:sync:erp', 'stock:sync:oblio')
+GROUP BY 1, 2;
+
 -- name: schedules
 SELECT tenant_id, name, expression, timezone, next_at FROM cerniq.job_schedules;
 

@@ -213,13 +213,20 @@ class Scheduler:
         async with self._pool.acquire() as connection:
             tenants = [row["id"] for row in await connection.fetch(SQL["all_tenants"])]
             integrations = await self._integrations(connection)
+            waits = {tuple(row[:2]): row[2] for row in await connection.fetch(SQL["waits"])}
         added = 0
         meant = list(targets(schedule, tenants, integrations))
         for start in range(0, len(meant), CHUNK):
             jobs = [
                 (
                     tenant_id,
-                    NewJob(name=name, payload=payload, id=_target_id(schedule, payload, due_at)),
+                    NewJob(
+                        name=name,
+                        payload=payload,
+                        id=_target_id(schedule, payload, due_at),
+                        # whom a failed job leaves alone, no other one asks meanwhile
+                        delay_s=waits.get((tenant_id, payload.get("erpSystem")), 0.0),
+                    ),
                 )
                 for tenant_id, name, payload in meant[start : start + CHUNK]
             ]

@@ -132,10 +132,13 @@ class Review:
     ) -> Conflict:
         """Decide an open conflict; the level is changed and the decision kept with who and why.
 
+        `by`, who decides, has to be named.
+
         SOFT reservations give way to it, HARD ones do not: then it stays open. So it does where the
         level has moved since it was seen. Raises NotFoundError, InvalidInputError, BusyError.
         """
         conflict_id = validate.made_id("conflict", conflict_id)
+        how = validate.choice("how", Resolution, how)
         total = None
         if how is Resolution.SET_VALUE:
             if value is None:
@@ -145,7 +148,7 @@ class Review:
                 raise InvalidInputError("value", f"value cannot be below zero: {value}")
         elif value is not None:
             raise InvalidInputError("value", "Only SET_VALUE takes a value")
-        who = validate.optional_text("by", by, most=100)
+        who = validate.text("by", by, most=validate.MAX_NAME)
         why = validate.optional_text("because", because, most=500)
         row = await self._open(tenant_id, conflict_id)
         async with turn(self._dsn, tenant_id, row["integration_id"]):
@@ -187,7 +190,7 @@ class Review:
         row: asyncpg.Record,
         how: Resolution,
         total: Decimal | None,
-        by: str | None,
+        by: str,
         version: int | None,
     ) -> SyncedLevel:
         place = row["integration_id"], row["product_id"], row["warehouse"]
@@ -196,7 +199,7 @@ class Review:
         command = SyncLevel(
             None,
             b"",
-            by or f"erp:{row['erp_system']}",
+            by,
             f"conflict {row['id']}: {how.value}",
             row["sku"],
             row["warehouse"],

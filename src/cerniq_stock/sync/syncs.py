@@ -1,7 +1,8 @@
 """Syncs as the rest of the engine asks for them: by tenant and system, or a dry run by its id."""
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from cerniq_stock.domain.sync import Strategy
 from cerniq_stock.erp.csv_source import CsvSource
 from cerniq_stock.erp.systems import SYSTEMS
 from cerniq_stock.erp.trouble import ErpError
-from cerniq_stock.errors import InvalidInputError, NotFoundError, OutdatedError
+from cerniq_stock.errors import CommandFailedError, InvalidInputError, NotFoundError, OutdatedError
 from cerniq_stock.integrations import Integrations, Opened
 from cerniq_stock.store.database import as_tenant
 from cerniq_stock.store.integrations import spelled
@@ -58,7 +59,8 @@ class Syncs:
     ) -> SyncResult:
         """Synchronise; of CSV_IMPORT with an `upload`, if there is one.
 
-        Raises NotFoundError, InvalidInputError, BusyError, SnapshotRefusedError, ErpError.
+        Raises NotFoundError, InvalidInputError, BusyError, SnapshotRefusedError, ErpError,
+        PayloadError, and CommandFailedError (a bug).
         """
         asked = _checked(asked)
         if upload is not None and not isinstance(upload, bytes):
@@ -70,7 +72,8 @@ class Syncs:
             if isinstance(source, CsvSource):
                 asked = await _whole_file(source, asked, opened, given=upload is not None)
             run = Run(self._dsn, integration, asked, progress=progress)
-            return await run.result(source, incremental=can.incremental, by_sku=can.by_sku)
+            with _storing():
+                return await run.result(source, incremental=can.incremental, by_sku=can.by_sku)
 
     async def apply(self, tenant_id: UUID, sync_id: str) -> SyncResult:
         """Apply what a dry run would have changed, if nothing has moved since (READING 30)."""
@@ -87,7 +90,8 @@ class Syncs:
             accept=True,  # somebody has seen what it does
         )
         run = Run(self._dsn, _as_planned(await self._integration(opened)), asked, progress=_silent)
-        result = await run.applied(sync_id)
+        with _storing():
+            result = await run.applied(sync_id)
         async with as_tenant(self._app, tenant_id) as connection:
             await connection.execute(SQL["mark_applied"], tenant_id, sync_id, result.sync_id)
             await connection.execute(SQL["drop_plan"], tenant_id, sync_id)
@@ -129,6 +133,16 @@ class Syncs:
             revision=opened.revision,
             spelled=await spelled(self._app, opened.tenant_id),
         )
+
+
+@contextmanager
+def _storing() -> Iterator[None]:
+    """What the database takes for bad input is nobody's but ours: a part may be applied already."""
+    try:
+        yield
+    except asyncpg.DataError as error:
+        what = f"The database cannot store what the sync wrote: {type(error).__name__}"
+        raise CommandFailedError(f"{what}; what was applied before it stays") from error
 
 
 def _checked(asked: Asked) -> Asked:
