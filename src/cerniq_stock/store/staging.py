@@ -38,6 +38,8 @@ SQL = parse((files("cerniq_stock.store") / "staging.sql").read_text(encoding="ut
 
 LANES = 2
 """Sides of a run that go on at once."""
+_ODD = "".join(map(chr, range(1, 128, 2)))
+"""Characters of odd codes: how many of them a SKU has says its lane, as `lane_of` does."""
 CHUNK = 500
 """Levels of one transaction: what they hold locked is free again within some tens of ms."""
 BUFFERED = 2_000
@@ -78,7 +80,7 @@ _NULL = "\\N"
 
 
 class Lane:
-    """One connection, with the SKUs whose last character says so."""
+    """One connection, with the SKUs whose `lane_of` is its number."""
 
     def __init__(self, connection: asyncpg.Connection, number: int) -> None:
         self.number = number
@@ -189,7 +191,7 @@ class Staging:
         """Take rows in."""
         add = [lane.add for lane in self.lanes]
         for row in rows:
-            add[ord(row[0][-1]) % LANES](_line(*row))
+            add[lane_of(row[0])](_line(*row))
         for lane in self.lanes:
             await lane.move_on()
 
@@ -208,14 +210,14 @@ class Staging:
     async def own(
         self, name: str, *arguments: Any, more: Sequence[Any] = ()
     ) -> list[asyncpg.Record]:
-        """Run a statement that wants to know how many lanes there are, and which it is in.
+        """Run a statement that finds its lane's SKUs among others'.
 
-        They come after the arguments, `more` after them.
+        Characters of odd codes and the lane's number come after the arguments, `more` after them.
         """
         return list(
             chain(
                 *await side_by_side(
-                    lane.fetch(name, *arguments, LANES, lane.number, *more) for lane in self.lanes
+                    lane.fetch(name, *arguments, _ODD, lane.number, *more) for lane in self.lanes
                 )
             )
         )
@@ -292,6 +294,11 @@ class Staging:
             while rows := await lane.fetch("left_over", last, chunk):
                 last = rows[-1]["place"]
                 yield rows
+
+
+def lane_of(sku: str) -> int:
+    """In which lane a SKU is: by all of its characters, as many SKUs may end or begin alike."""
+    return sum(sku.encode("ascii", "ignore")) % LANES
 
 
 async def side_by_side(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -117,7 +117,8 @@ SELECT
     sku, coalesce(warehouse, ''), erp_total, erp_available, price, currency, status,
     false, false, version
 FROM sync_plans
-WHERE tenant_id = $1 AND sync_id = $2 AND ascii(right(sku, 1)) % $3::int4 = $4::int4;
+WHERE tenant_id = $1 AND sync_id = $2
+    AND (length(sku) - length(translate(sku, $3, ''))) % 2 = $4::int4;
 
 -- name: too_much
 -- What no level can hold, as the sum of lots may be.
@@ -285,7 +286,7 @@ FROM erp_levels AS e
 JOIN products AS p ON p.tenant_id = $1 AND p.id = e.product_id
 LEFT JOIN figures AS f ON f.sku = p.sku AND f.warehouse = e.warehouse
 WHERE e.tenant_id = $1 AND e.integration_id = $2
-    AND ascii(right(p.sku, 1)) % $3::int4 = $4::int4
+    AND (length(p.sku) - length(translate(p.sku, $3, ''))) % 2 = $4::int4
 GROUP BY p.sku
 HAVING bool_or(f.sku IS NULL)
     -- it is told of, if only of a warehouse that is none here
@@ -295,7 +296,7 @@ ORDER BY p.sku LIMIT $5;
 -- name: not_told
 -- Of the SKUs that were asked for, those that did not come.
 SELECT q.sku FROM unnest($1::text[]) AS q (sku)
-WHERE ascii(right(q.sku, 1)) % $2::int4 = $3::int4
+WHERE (length(q.sku) - length(translate(q.sku, $2, ''))) % 2 = $3::int4
     AND NOT EXISTS (SELECT FROM figures AS f WHERE f.sku = q.sku);
 
 -- name: told_by_others

@@ -8,6 +8,10 @@ SELECT pg_try_advisory_lock(hashtextextended('cerniq sync ' || $1::uuid, 0));
 -- name: has_integration
 SELECT EXISTS (SELECT FROM erp_integrations WHERE tenant_id = $1 AND id = $2);
 
+-- name: others
+-- Other integrations that may tell of the same levels.
+SELECT id FROM erp_integrations WHERE tenant_id = $1 AND id <> $2 AND enabled;
+
 -- name: last_snapshot
 -- How many rows the last whole snapshot had that was applied, of those that could be used.
 SELECT (statistics_json ->> 'productsChecked')::int8

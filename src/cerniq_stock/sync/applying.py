@@ -18,7 +18,7 @@ from cerniq_stock.domain.outcomes import Refused, SyncedLevel
 from cerniq_stock.domain.sync import FOR_A_PERSON, Figure, Remembered, Strategy, Verdict
 from cerniq_stock.store.database import plan_again
 from cerniq_stock.store.ids import id_block
-from cerniq_stock.store.staging import CHUNK, LANES, Bringing, Lane, Staging, side_by_side
+from cerniq_stock.store.staging import CHUNK, LANES, Bringing, Lane, Staging, lane_of, side_by_side
 from cerniq_stock.store.staging import SQL as STAGING
 from cerniq_stock.store.syncing import columns
 from cerniq_stock.store.transaction import Transaction
@@ -208,13 +208,13 @@ class Applying:
     async def _plan(
         self, staged: Staging, planned: Sequence[tuple[int, SyncLevel, SyncedLevel]]
     ) -> None:
-        lanes = [ord(level.sku[-1]) % LANES for _, _, level in planned]
         levels = [
             (
-                *(place * LANES + lane, level.sku, level.warehouse, level.version),
+                place * LANES + lane_of(level.sku),
+                *(level.sku, level.warehouse, level.version),
                 *(command.figure.total, command.figure.available),
             )
-            for lane, (place, command, level) in zip(lanes, planned, strict=True)
+            for place, command, level in planned
         ]
         await staged.log("plan_levels", self._run_id, *columns(levels, 6))
 
@@ -248,6 +248,9 @@ class Applying:
         )
         if self._asked.dry:
             create = self._of.options.create_unknown
-            await staged.own("plan_products", tenant, self._run_id, more=(create,))
+            await side_by_side(
+                lane.fetch("plan_products", tenant, self._run_id, LANES, lane.number, create)
+                for lane in staged.lanes
+            )
             return
         await staged.in_chunks("change_products", "products", tenant)

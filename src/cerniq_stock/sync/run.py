@@ -243,6 +243,8 @@ class Run:
 
     async def _warn_of_others(self, staged: Staging) -> None:
         """Two who tell of one level would take turns at it."""
+        if not await staged.log("others", self._of.id):
+            return
         told: dict[str, int] = {}
         for system, levels in await staged.each("told_by_others", self._of.tenant_id, self._of.id):
             told[system] = told.get(system, 0) + levels
