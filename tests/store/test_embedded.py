@@ -408,6 +408,26 @@ def test_root_with_the_programs_below_a_private_folder(
     assert {**permissions(bin_dir), **permissions(base)} == before
 
 
+def test_programs_that_went_with_their_checkout(base: Path, data_dir: Path) -> None:
+    """The server goes on running and cannot be used; the next one who needs it starts it anew."""
+    wheel = installed_wheel()
+    checkout = base / "checkout"
+    for package in (wheel, wheel.with_name(f"{wheel.name}.libs")):
+        if package.exists():
+            shutil.copytree(package, checkout / package.name)
+    bin_dir = checkout / wheel.name / "pginstall" / "bin"
+    dsn = embedded.start(data_dir, bin_dir=bin_dir, settings=FAST)
+    query(dsn, "create table t as select 7 as n")
+    pid = running_pid(data_dir)
+    shutil.rmtree(checkout)
+    with pytest.raises(asyncpg.PostgresError, match="plpgsql"):
+        query(dsn, "do 'begin end'")
+    assert start(data_dir) == dsn
+    assert query(dsn, "select n from t") == 7
+    assert running_pid(data_dir) != pid
+    assert start(data_dir) == dsn
+
+
 @pytest.mark.skipif(not IS_ROOT, reason="only root runs the server as another account")
 def test_root_with_the_data_below_a_private_folder(base: Path) -> None:
     private = base / "private"

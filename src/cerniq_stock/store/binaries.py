@@ -11,10 +11,12 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -304,6 +306,24 @@ def is_postmaster(pid: int, data_dir: Path) -> bool:
         return False
     folder = words[words.index("-D") + 1] if "-D" in words[:-1] else ""
     return not folder.startswith("/") or is_same_folder(folder, data_dir)
+
+
+def end_without_programs(pid: int, data_dir: Path) -> bool:
+    """Have a server end that runs on without the files it was started from; return whether it did.
+
+    A checkout that was removed took them along, and new sessions fail.
+    """
+    try:
+        command = (data_dir / "postmaster.opts").read_text(errors="replace")
+    except FileNotFoundError:
+        return False
+    program = Path(command.split(' "-')[0].strip())
+    # of another container's server the files may be elsewhere, and its number somebody else's
+    if not program.is_absolute() or program.exists() or not is_postmaster(pid, data_dir):
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGINT)
+    return True
 
 
 def _is_complete(bin_dir: Path) -> bool:

@@ -31,6 +31,7 @@ from cerniq_stock.store.binaries import (
     EmbeddedServerError,
     account_for,
     binary,
+    end_without_programs,
     find_binaries,
     hand_over,
     is_postmaster,
@@ -160,7 +161,8 @@ def start(
     """
     data_dir = data_dir.resolve()
     with _explained(data_dir):
-        if running := _answering(data_dir):
+        running = _answering(data_dir)
+        if running and not end_without_programs(running.pid, data_dir):
             return running.dsn
         return _start_or_join(_cluster(data_dir, bin_dir), settings or {})
 
@@ -263,7 +265,8 @@ def _start_or_join(cluster: _Cluster, settings: Mapping[str, str]) -> str:
                 _start_locked(cluster, lock_fd, settings)
             finally:
                 os.close(lock_fd)
-        if running := _answering(cluster.data_dir):
+        running = _answering(cluster.data_dir)
+        if running and not end_without_programs(running.pid, cluster.data_dir):
             return running.dsn
         time.sleep(POLL_S)
     raise cluster.error(
