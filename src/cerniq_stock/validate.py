@@ -36,9 +36,17 @@ PLAIN = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
 _THOUSANDTH = Decimal("0.001")
 _STATE = re.compile(r"[A-Z][A-Z_]{0,29}")
 _ID = re.compile(r"[0-9A-Z]{26}")
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 E = TypeVar("E", bound=StrEnum)
+
+
+def storable(text: str) -> str:
+    """Put U+FFFD for what no database takes of others' texts: NULs, halves of surrogate pairs."""
+    if text.isascii() and "\0" not in text:
+        return text  # nearly every one
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _shown(value: object) -> str:

@@ -110,8 +110,3 @@ def _adapter(type_name: str) -> TypeAdapter[Answer]:
 def loads_answer(type_name: str, text: str) -> Answer:
     """Read back `stock_commands.answer_json`."""
     return _adapter(type_name).validate_json(text)
-
-
-def storable(text: str) -> str:
-    """What PostgreSQL takes of a text that somebody else wrote: no NUL, no half of a character."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

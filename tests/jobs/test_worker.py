@@ -296,7 +296,9 @@ async def test_what_an_error_says_is_stored_as_far_as_it_can_be(town, handle):
         (id_,) = await town.add(town.reserve())
         (job,) = await town.ended(id_)
     assert (job.state, job.attempts) == ("FAILED", 1)
-    assert job.error.startswith("RuntimeError: a\N{REPLACEMENT CHARACTER}b ?xxx")
+    assert job.error.startswith(
+        "RuntimeError: a\N{REPLACEMENT CHARACTER}b \N{REPLACEMENT CHARACTER}xxx"
+    )
 
 
 async def test_a_tenant_cannot_fan_out(town):

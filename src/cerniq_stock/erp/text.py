@@ -9,7 +9,7 @@ from typing import Final
 
 from cerniq_stock.domain.model import ProductStatus
 from cerniq_stock.erp.rows import ErrorCode
-from cerniq_stock.validate import MAX_SKU
+from cerniq_stock.validate import MAX_SKU, storable
 
 SHOWN = 80
 """Characters of an offending text that a remark repeats."""
@@ -35,7 +35,6 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 _CEDILLAS: Final = str.maketrans("şţŞŢ", "șțȘȚ")
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _NOT_IN_KEY = re.compile(r"[\s._\-:*\u200b\ufeff]+")
 
@@ -53,13 +52,6 @@ def trimmed(text: str) -> str:
     """Take away what surrounds a text and put it into the composed form (NFC)."""
     text = text.strip(_OUTER)
     return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
-def storable(text: str) -> str:
-    """Put U+FFFD for what no database takes, NULs and halves of surrogate pairs."""
-    if text.isascii() and "\0" not in text:
-        return text  # nearly every one
-    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def on_one_line(text: str) -> str:

@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 from pydantic import BaseModel, ValidationError
 
+from cerniq_stock import validate
 from cerniq_stock.errors import CerniqError, InvalidInputError, NotFoundError
 from cerniq_stock.jobs.catalogue import Kind
 from cerniq_stock.jobs.handlers import NotConfiguredError, Running, document
@@ -60,11 +61,9 @@ LONGEST_WAIT_S = 3_600.0
 ANY_ROOM = nullcontext()
 
 
-def storable(text: str | None) -> str | None:
-    """What PostgreSQL takes of a text that somebody else wrote, up to a length."""
-    if text is None:
-        return None
-    return text[:MOST_TEXT].replace("\0", "�").encode("utf-8", "replace").decode()
+def kept(text: str | None) -> str | None:
+    """What is kept of a text that somebody else wrote: as far as it can be stored, and no more."""
+    return None if text is None else validate.storable(text[:MOST_TEXT])
 
 
 async def attempt(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import asyncpg
 import structlog
 
-from cerniq_stock.jobs.attempt import Done, Failed, Outcome, storable
+from cerniq_stock.jobs.attempt import Done, Failed, Outcome, kept
 from cerniq_stock.jobs.pg_queue import SQL
 from cerniq_stock.jobs.tickets import Ticket
 from cerniq_stock.store.trouble import LOST
@@ -98,4 +98,4 @@ def _told(outcome: Outcome) -> tuple[Any, ...]:
         )
         return "COMPLETED", result, None, None, 1
     # this attempt was counted when it failed
-    return "FAILED", None, storable(outcome.error), storable(outcome.traceback), 0
+    return "FAILED", None, kept(outcome.error), kept(outcome.traceback), 0

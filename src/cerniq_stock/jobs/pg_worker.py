@@ -19,7 +19,7 @@ from pgqueuer.models import Job
 from pgqueuer.qm import QueueManager
 
 from cerniq_stock.jobs import tickets
-from cerniq_stock.jobs.attempt import Failed, attempt, storable
+from cerniq_stock.jobs.attempt import Failed, attempt, kept
 from cerniq_stock.jobs.catalogue import CATALOGUE, Kind
 from cerniq_stock.jobs.claims import Claims, claiming_queries
 from cerniq_stock.jobs.finisher import Finisher
@@ -206,8 +206,8 @@ class Worker:
             attempts = await connection.fetchval(
                 SQL["failed_attempt"],
                 *ticket[:2],
-                storable(failed.error),
-                storable(failed.traceback),
+                kept(failed.error),
+                kept(failed.traceback),
             )
         if attempts is None or failed.for_good:
             return None

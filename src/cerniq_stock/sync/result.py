@@ -14,7 +14,7 @@ from cerniq_stock.domain.sync import FOR_A_PERSON, Strategy
 from cerniq_stock.erp.options import SyncOptions
 from cerniq_stock.erp.rows import Remark
 from cerniq_stock.erp.source import Watermark
-from cerniq_stock.wire import storable
+from cerniq_stock.validate import storable
 
 MOST_TOLD = 100
 """Changes that a result names (§4.5)."""
