@@ -125,3 +125,10 @@ def test_a_person_has_the_last_word(total):
     again = Shelf(decision.total, Decimal(0), Decimal(2), Decimal(3) - decision.soft_given)
     told = decide(again, Figure(Decimal(12)), decision.remembered, Strategy.MANUAL)
     assert told.verdict is Verdict.AGREED
+
+
+def test_what_both_stood_at_last_may_be_newer_than_what_they_agreed_on():
+    ten, eight = Decimal(10), Decimal(8)
+    assert Remembered(eight, eight, ten).last_equal == eight
+    assert Remembered(ten, eight, ten, Decimal(-2)).last_equal == ten
+    assert Remembered(eight, eight, ten, Decimal(-1)).last_equal == ten

@@ -103,7 +103,7 @@ def test_a_row_beside_one_in_error_of_the_same_key_is_none():
     bad = Remark("3", "q", ErrorCode.UNPARSEABLE_NUMBER, "12 buc", "A", "1")
     found = gathered(row(warehouse="1"), row(), row("B", warehouse="1"), errors=[bad])
     assert rows(found, "sku", "warehouse") == [("A", None), ("B", "1")]
-    assert told(found.errors) == [("3", "UNPARSEABLE_NUMBER")]
+    assert told(found.errors) == [("3", "UNPARSEABLE_NUMBER"), ("x", "CONFLICTING_DUPLICATE")]
     unplaced = Remark("3", "q", ErrorCode.UNPARSEABLE_NUMBER, "12 buc", "Ş")
     found = gathered(row("Ș"), row("Ș", warehouse="1"), errors=[unplaced])
     assert rows(found, "warehouse") == [("1",)]

@@ -4,6 +4,7 @@ import base64
 from urllib.parse import urlsplit
 
 import pytest
+import structlog
 
 from cerniq_stock.erp.fakes.base import FakeClock, FakeServer, Reply
 from cerniq_stock.erp.fakes.oblio import FakeOblio
@@ -226,3 +227,10 @@ async def test_the_fake_tells_only_who_answers_the_handshake(fake):
         listed = await erp.client.get("webhooks", params={"cif": fake.cif})
         await erp.client.request("DELETE", f"webhooks/{listed.data['data'][0]['id']}")
         assert await fake.announce() == []
+
+
+async def test_nothing_is_printed_by_a_program_that_has_configured_no_logs(fake, capsys):
+    structlog.reset_defaults()
+    async with session(OBLIO, fake) as erp:
+        await pages(erp.everything())
+    assert capsys.readouterr() == ("", "")

@@ -6,11 +6,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
 from pgqueuer.db import AsyncpgPoolDriver
+from pgqueuer.queries import Queries
 
+from cerniq_stock.jobs import tickets
+from cerniq_stock.jobs.claims import Claims, claiming_queries
 from cerniq_stock.jobs.driver import PoolDriver
 from cerniq_stock.store import database as database_module
 from cerniq_stock.store.database import create_pool
@@ -97,3 +101,31 @@ async def test_two_managers_of_one_driver(database):
                 await driver.add_listener("some", lambda _: None)
             assert await usable(pool) == SIZE - 1
         assert await usable(pool) == SIZE
+
+
+def probing(pool):
+    """Queries of a worker, on its driver."""
+    return claiming_queries(pool, Claims(asyncio.Event()))
+
+
+def by_itself(pool):
+    """PgQueuer's own."""
+    return Queries(AsyncpgPoolDriver(pool), **tickets.builders())
+
+
+# PgQueuer's first probe is sent before it listens, and lost: the control.
+@pytest.mark.parametrize(("make", "heard"), [(probing, "first"), (by_itself, "second")])
+async def test_no_probe_is_sent_before_somebody_listens(database, make, heard):
+    ids = {"first": uuid4(), "second": uuid4()}
+    async with create_pool(database, "cerniq_operator", max_size=4, reset=False) as pool:
+        queries = make(pool)
+        told: asyncio.Queue[Any] = asyncio.Queue()
+        async with asyncio.timeout(20), queries.driver:
+            first = asyncio.create_task(queries.notify_health_check(ids["first"]))
+            # as long as two take that nothing holds up
+            for _ in range(2):
+                await by_itself(pool).notify_health_check(uuid4())
+            await queries.driver.add_listener(tickets.SETTINGS.channel, told.put_nowait)
+            await first
+            await queries.notify_health_check(ids["second"])
+            assert str(ids[heard]) in await told.get()

@@ -254,3 +254,12 @@ def test_skus_are_asked_for_without_the_blanks_around_them():
     about = {"tenantId": str(uuid4()), "erpSystem": "SAGA", "syncType": "SELECTIVE"}
     asked = SyncErp.model_validate(about | {"skus": [" LAPTOP-14 ", "{A}"]}).asked()
     assert asked.skus == ("LAPTOP-14", "{A}")
+
+
+@pytest.mark.parametrize("kind", [{}, {"syncType": "FULL"}])
+def test_who_names_skus_wants_no_other(kind):
+    about = {"tenantId": str(uuid4()), "erpSystem": "SAGA", **kind}
+    with pytest.raises(ValidationError) as refused:
+        SyncErp.model_validate(about | {"skus": ["A"]})
+    assert problem(refused.value).endswith("skus are of SELECTIVE only")
+    assert SyncErp.model_validate(about | {"skus": []}).asked().skus == ()

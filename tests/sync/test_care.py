@@ -104,6 +104,16 @@ async def test_what_breaks_a_run_off_is_logged(shop):
     assert await shop.operator.fetchval("SELECT status FROM stock_sync_logs") == "FAILED"
 
 
+async def test_a_conflict_shows_where_both_stood_last(shop, review):
+    await shop.sync("A=10")
+    await sell(shop, "A", 2)
+    await shop.sync("A=8")
+    await sell(shop, "A", 1)
+    await shop.by(Strategy.MANUAL).sync("A=13")
+    (conflict,) = await review.conflicts(shop.tenant)
+    assert (conflict.local_value, conflict.erp_value, conflict.last_agreed) == (7, 13, 8)
+
+
 async def test_skus_are_compared_as_text_not_as_bytes(shop):
     caffe, decomposed = "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"
     made = shop.having(create_unknown=True)

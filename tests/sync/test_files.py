@@ -12,6 +12,7 @@ from cerniq_stock.integrations import Integrations
 from cerniq_stock.jobs.payloads import SyncErp
 from cerniq_stock.store.catalog import NewProduct
 from cerniq_stock.store.database import create_pool
+from cerniq_stock.sync.result import Asked, SyncType
 from cerniq_stock.sync.run import SnapshotRefusedError
 from cerniq_stock.sync.syncs import Syncs
 
@@ -40,7 +41,9 @@ async def desk(shop, tmp_path):
             asked = SyncErp.model_validate(payload)
             return await syncs.run(shop.tenant, asked.erp_system, asked.asked())
 
-        yield SimpleNamespace(run=run, own=own, root=tmp_path, integrations=integrations)
+        yield SimpleNamespace(
+            run=run, syncs=syncs, own=own, root=tmp_path, integrations=integrations
+        )
 
 
 def put(path, *lines):
@@ -156,3 +159,10 @@ async def test_single_products_are_not_taken_from_a_file_that_was_read_before(sh
     with pytest.raises(InvalidInputError, match="read before"):
         await desk.run(syncType="SELECTIVE", skus=["A"])
     assert await shop.levels() == {"A@MAIN": "9 0 0"}
+
+
+async def test_who_names_skus_wants_no_other(shop, desk):
+    asked = Asked(kind=SyncType.FULL, skus=("A",))
+    with pytest.raises(InvalidInputError) as refused:
+        await desk.syncs.run(shop.tenant, "CSV_IMPORT", asked)
+    assert refused.value.field == "skus"

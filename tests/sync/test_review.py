@@ -57,7 +57,7 @@ async def test_a_person_decides_with_who_and_why(shop, review, conflict, how, va
 
 
 async def test_nobody_decides_unnamed(shop, review, conflict):
-    for nobody in (None, "", 5, "nul\0", "x" * 101):
+    for nobody in (None, "", " \t", 5, "nul\0", "x" * 101):
         with pytest.raises(InvalidInputError) as refused:
             await review.resolve(shop.tenant, conflict.id, Resolution.ACCEPT_ERP, by=nobody)
         assert refused.value.field == "by"

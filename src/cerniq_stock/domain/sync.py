@@ -67,6 +67,11 @@ class Remembered:
     blocked: Decimal = ZERO
 
     @property
+    def last_equal(self) -> Decimal:
+        """The figure at which both stood last; `agreed` may be one of long before."""
+        return self.erp if self.erp == self.local and not self.pending else self.agreed
+
+    @property
     def columns(self) -> tuple[Decimal, ...]:
         """All of it, in order."""
         return self.erp, self.local, self.agreed, self.pending, self.blocked

@@ -87,6 +87,9 @@ class _Merge:
         for shelf, found in shelves.items():
             if shelf not in broken:
                 yield _sum(found) if isinstance(found, list) else found
+            elif isinstance(found, ErpRow) and found.lot is None:
+                # which of the two is right nobody knows
+                self.errors.append(_remark(ErrorCode.CONFLICTING_DUPLICATE, found))
 
     def _broken(self) -> set[Shelf]:
         """Places with an error."""

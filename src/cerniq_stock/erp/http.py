@@ -42,7 +42,8 @@ from cerniq_stock.erp.trouble import (
 )
 from cerniq_stock.errors import InvalidInputError
 
-log = structlog.get_logger("cerniq_stock.erp")
+# the standard library's: a program that has configured nothing hears no more than warnings
+log = structlog.wrap_logger(logging.getLogger("cerniq_stock.erp"))
 # they log URLs with their queries, and at DEBUG all headers
 for _name in ("httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)

@@ -91,7 +91,10 @@ def read_keys(text: str | None, file: Path | None = None) -> Keys:
     for number, entry in enumerate(entries, 1):
         kid, _, encoded = entry.partition(":")
         if not _KID.fullmatch(kid) or kid in by_kid:
-            raise SecretsError(f"{_SET}: key {number} needs a name of its own before the ':'")
+            raise SecretsError(
+                f"{_SET}: key {number} needs a name of its own before the ':', as erp new-key"
+                " --name makes it"
+            )
         try:
             key = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):

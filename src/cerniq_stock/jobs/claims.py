@@ -78,12 +78,23 @@ class Claims:
 
 def claiming_queries(pool: Any, claims: Claims) -> Queries:
     """PgQueuer on a pool, claiming as `claims` says."""
-    return _Claiming(PoolDriver(pool), **tickets.builders(), claims=claims)
+    driver = PoolDriver(pool)
+    return _Claiming(driver, **tickets.builders(), claims=claims, listening=driver.listening)
 
 
 @dataclass
 class _Claiming(Queries):
     claims: Claims = field(kw_only=True)
+    listening: asyncio.Event = field(kw_only=True)
+
+    async def notify_health_check(self, health_check_event_id: Any) -> None:
+        """Probe who listens. PgQueuer's first probe may come before anybody does.
+
+        It would be lost, and ten seconds later the manager would start anew, and claim nothing
+        until the last of its jobs had ended.
+        """
+        await self.listening.wait()
+        await super().notify_health_check(health_check_event_id)
 
     async def dequeue(
         self, batch_size: int, entrypoints: dict[Any, Any], *args: Any, **rest: Any

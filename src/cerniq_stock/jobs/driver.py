@@ -1,6 +1,8 @@
 """PgQueuer on a pool, over outages of the database."""
 
+import asyncio
 from contextlib import suppress
+from typing import Any
 
 import asyncpg
 from pgqueuer.db import AsyncpgPoolDriver
@@ -12,6 +14,16 @@ class PoolDriver(AsyncpgPoolDriver):
     PgQueuer resets the connection first, and where that fails keeps it: with each outage the pool
     would have one less, until a worker has none left, and would wait for them when it is closed.
     """
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        super().__init__(pool)
+        self.listening = asyncio.Event()
+        """Is set once somebody hears what is notified."""
+
+    async def add_listener(self, channel: str, callback: Any) -> None:
+        """Listen on a channel."""
+        await super().add_listener(channel, callback)
+        self.listening.set()
 
     async def __aexit__(self, *error: object) -> None:
         try:

@@ -240,6 +240,8 @@ class SyncErp(Payload):
     def _says_what(self) -> Self:
         if self.sync_type is SyncType.SELECTIVE and not self.skus:
             raise PydanticCustomError("skus", "SELECTIVE needs skus")
+        if self.skus and self.sync_type is not SyncType.SELECTIVE:
+            raise PydanticCustomError("skus", "skus are of SELECTIVE only")
         return self
 
     def asked(self) -> Asked:

@@ -224,7 +224,7 @@ class Applying:
             (
                 *(id_, level.product_id, level.sku, level.warehouse, level.verdict.value),
                 *(level.previous_total, erp_total(command.figure.total)),
-                *(command.figure.available, command.known and command.known.agreed),
+                *(command.figure.available, command.known and command.known.last_equal),
             )
             for id_, (command, level) in zip(ids, open_, strict=True)
         ]

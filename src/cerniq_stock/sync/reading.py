@@ -157,8 +157,11 @@ class Rows:
         """A row as it is staged; one that has no place here, as told of and no more."""
         warehouse = self.warehouse(row.warehouse)
         if warehouse is None:
-            where = f"{row.where}: no warehouse {row.warehouse} here, and none it is mapped to"
-            self._tally.error(row.sku, "UNKNOWN_WAREHOUSE", where)
+            text = (
+                f"{row.where}: no warehouse {row.warehouse} here, and none it is mapped to (option"
+                " warehouses); where it does not count, name those that do in warehouses of parse"
+            )
+            self._tally.error(row.sku, "UNKNOWN_WAREHOUSE", text)
             return self.sku(row.sku), "", None, None, None, None, None, None, True
         if row.total < 0:
             text = f"{row.where}: total {plain(row.total)} is applied as 0"

@@ -149,6 +149,8 @@ class Review:
         elif value is not None:
             raise InvalidInputError("value", "Only SET_VALUE takes a value")
         who = validate.text("by", by, most=validate.MAX_NAME)
+        if who.isspace():
+            raise InvalidInputError("by", "by must be a non-empty text")
         why = validate.optional_text("because", because, most=500)
         row = await self._open(tenant_id, conflict_id)
         async with turn(self._dsn, tenant_id, row["integration_id"]):

@@ -126,4 +126,4 @@ def endpoint(url: str) -> str:
 
 
 def _none(opened: Opened) -> NotFoundError:
-    return NotFoundError(f"{opened.system} has no subscription; make one: erp subscribe")
+    return NotFoundError(f"{opened.system} has no subscription; make one: erp subscribe --url")

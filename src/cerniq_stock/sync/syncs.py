@@ -151,6 +151,8 @@ def _checked(asked: Asked) -> Asked:
     if strategy is not None:
         strategy = validate.choice("strategy", Strategy, strategy)
     kind = validate.choice("kind", SyncType, asked.kind)
+    if asked.skus and kind is not SyncType.SELECTIVE:
+        raise InvalidInputError("skus", "skus are of a SELECTIVE sync only")
     return replace(asked, kind=kind, strategy=strategy)
 
 
