@@ -60,12 +60,12 @@ def test_a_long_reason_is_shortened(ok, dsn, tell):
 
 def test_what_is_too_long_to_be_listed_is_counted(ok, tell):
     tell("\n".join([*(f"NEW-{n:03};1" for n in range(37)), *("LAPTOP-14;x",) * 23]))
-    done = ok("erp", "sync", "CSV_IMPORT", "--full", "--force")
+    done = ok("erp", "sync", "CSV_IMPORT", "--full", "--accept-snapshot")
     assert "Unknown here (37): NEW-000, " in done.stderr
     assert "NEW-009 and 27 more" in done.stderr
     assert done.stdout.rstrip().endswith("and 3 more")
     tell("NEW-000;1")
-    few = ok("erp", "sync", "CSV_IMPORT", "--full", "--force")
+    few = ok("erp", "sync", "CSV_IMPORT", "--full", "--accept-snapshot")
     assert "Unknown here (1): NEW-000\n" in few.stderr
 
 
@@ -140,7 +140,7 @@ def test_what_looks_like_a_mistake_is_refused(ok, cli, tell):
     tell("LAPTOP-14;0\nCHAIR;0")
     refused = cli("erp", "sync", "CSV_IMPORT", "--full", "--json")
     assert refused.document["error"]["code"] == "SNAPSHOT_REFUSED"
-    ok("erp", "sync", "CSV_IMPORT", "--full", "--force")
+    ok("erp", "sync", "CSV_IMPORT", "--full", "--accept-snapshot")
     assert total(ok) == 0
 
 
@@ -182,7 +182,7 @@ def test_a_file_that_looks_like_a_mistake_is_refused_whatever_was_asked(ok, cli,
         refused = cli("erp", "sync", "CSV_IMPORT", "--json")
         assert refused.document["error"]["code"] == "SNAPSHOT_REFUSED"
     assert total(ok) == 20
-    ok("erp", "sync", "CSV_IMPORT", "--force")
+    ok("erp", "sync", "CSV_IMPORT", "--accept-snapshot")
     assert total(ok) == 0
 
 

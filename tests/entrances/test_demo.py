@@ -45,7 +45,7 @@ def _of_few(invoice: Invoice) -> Invoice:
 
 async def test_the_erps_are_those_of_the_trade(database, superuser, trade, capsys):
     with logs_as_before():
-        logs.configure("text", "WARNING")
+        logs.configure("text", "WARNING", lasting=False)
         assert await demo_on(database, trade, as_json=True) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["replay"]["verify"] == "clean"
@@ -90,7 +90,7 @@ async def test_the_erps_are_those_of_the_trade(database, superuser, trade, capsy
 
 async def test_people_read_the_same_steps(database, trade, capsys):
     with logs_as_before():
-        logs.configure("text", "WARNING")
+        logs.configure("text", "WARNING", lasting=False)
         assert await demo_on(database, trade, as_json=False) == 0
     shown = capsys.readouterr().out
     for call in (

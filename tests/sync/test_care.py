@@ -249,7 +249,7 @@ async def test_a_dry_run_names_all_that_it_would_change(shop):
     told = [f"{sku}=5" for sku in skus]
     would = await shop.sync(*told, dry=True)
     assert [(x.sku, x.field) for x in would.changes] == [
-        (sku, field) for sku in skus for field in ("stock_available", "stock_total")
+        (sku, field) for sku in skus for field in ("stock_total", "stock_available")
     ]
     done = await shop.sync(*told)
     assert len(done.changes) == MOST_TOLD

@@ -84,9 +84,9 @@ class Applying:
         named = await side_by_side(self._plain(lane) for lane in staged.lanes)
         # Whichever lane was faster: a dry run and the run itself name the same. Of what is too much
         # to be named, those are the first whose ids are.
-        first = sorted(chain(*named), key=attrgetter("product_id", "warehouse", "field"))
+        first = sorted(chain(*named), key=attrgetter("product_id", "warehouse"))
         first = first[: self._tally.most]
-        for change in sorted(first, key=attrgetter("sku", "warehouse", "field")):
+        for change in sorted(first, key=attrgetter("sku", "warehouse")):
             self._tally.tell(change)
         links = [Link(self._dsn, RECONNECT_S) for _ in range(LINKS)]
         try:
