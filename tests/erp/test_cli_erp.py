@@ -215,7 +215,10 @@ def test_people_are_told_lines(cli):
 def test_a_row_beside_one_in_error_is_none(cli):
     result = cli("--system", "CSV_IMPORT", "page", "--json", page=b"Cod;Stoc\nA;12\nA;12 buc\n")
     assert result.document["rows"] == []
-    assert [error["where"] for error in result.document["errors"]] == ["3"]
+    assert [(error["where"], error["code"]) for error in result.document["errors"]] == [
+        ("3", "UNPARSEABLE_NUMBER"),
+        ("2", "CONFLICTING_DUPLICATE"),
+    ]
 
 
 def test_a_folder_is_no_file_in_one_short_sentence(cli, tmp_path):
